@@ -55,9 +55,10 @@ def compare(
 
     Recipes may differ in name, description, `distillation`, `distil_from` and `alignment` alone;
     their seeds give way to `--seed`, or to that of the first. What they share is trained once for
-    each seed. The same command again goes on where it was interrupted. If a run fails, the
-    table has the rows whose runs are done. With `--devices` runs that do not wait for one another
-    are done at once, a GPU each.
+    each seed. A recipe without a distillation is the student alone, for the spread over seeds and
+    with `--leave-one-out` over domains. The same command again goes on where it was interrupted. If
+    a run fails, the table has the rows whose runs are done. With `--devices` runs that do not wait
+    for one another are done at once, a GPU each.
 
     For example:
 
@@ -67,20 +68,27 @@ def compare(
     msankd compare chasedb1 --variants gkd --out comparisons/ablation
     msankd compare ours.yaml ablated.yaml --seed 0 --seed 1 --seed 2 --out comparisons/ours
     msankd compare chasedb1 --variants gkd --seed 0 --seed 1 --devices 8 --out comparisons/two
-    msankd compare retina.yaml --method gkd --leave-one-out --out comparisons/domains
+    msankd compare retina.yaml --leave-one-out --out comparisons/domains
     ```
     """
     from src_training.comparison import plan as planning
     from src_training.comparison.controls import plan_controls
     from src_training.comparison.scores import summarise
     from src_training.reports.comparison import as_markdown, write_comparison
+    from src_training.runs.data import load_run_data
     from src_training.training.distributed.launch import device_names
 
     recipes = [load_recipe(each, settings) for each in recipe]
     changed = planning.load_variants(variants) if variants else {}
     plan_runs = planning.plan_leave_one_out if leave_one_out else planning.plan_runs
     plan = plan_runs(recipes, method or [], seed or [], out_dir, changed)
+    if controls and not any(each.recipe.distils for each in plan):
+        raise InputError(
+            f"{recipes[0].name} has no distillation, so it has no control; expected one"
+        )
     names = device_names(device, devices)
+    if not all(each.done for each in plan):
+        load_run_data(recipes[0])  # the same in all; a fault of one run is found before the others
 
     def run(planned: "list[PlannedRun]") -> dict[str, str]:
         if len(names) > 1:

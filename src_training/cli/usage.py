@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from cyclopts import CycloptsError, MissingArgumentError
+from cyclopts import CycloptsError, MissingArgumentError, UnusedCliTokensError
 from rich.text import Text
 
 if TYPE_CHECKING:
@@ -57,6 +57,11 @@ def describe(error: CycloptsError) -> Text:
 def _sentence(error: CycloptsError) -> str:
     command = " ".join(["msankd", *(error.command_chain or ())])
     argument = error.argument
+    if isinstance(error, UnusedCliTokensError):
+        return (
+            f"{command}: no option takes {', '.join(error.unused_tokens or ())}; expected an "
+            "option before each value, as in --domain A --domain B"
+        )
     if not isinstance(error, MissingArgumentError) or argument is None:
         return f"{command}: {error}"
     if error.keyword or argument.tokens:

@@ -99,13 +99,14 @@ def plan_controls(
     Parameters
     ----------
     plan
-        Finished runs; those without a teacher have no controls.
+        Finished runs; those without a teacher or a distillation have no controls.
     kinds
         Names of `KINDS`.
     """
     planned: list[PlannedRun] = []
     for label, runs in _by_label(plan).items():
-        if runs[0].recipe.masks_alone is not None:
+        recipe = runs[0].recipe
+        if not recipe.distils or recipe.masks_alone is not None:
             continue
         for name in kinds:
             if (fields := _fields(name, runs)) is None:

@@ -154,7 +154,8 @@ def plan_runs(
 
     Shared stages are copied from finished runs in `out` of any method, if there are any,
     and otherwise from the first run of the seed. Recipes that
-    differ only in name and description are one run with a row for each.
+    differ only in name and description are one run with a row for each. A recipe without a
+    distillation is compared with none: its student alone is a row of every comparison.
 
     Parameters
     ----------
@@ -184,10 +185,6 @@ def plan_runs(
     chosen = _recipes_by_label(recipes, by_method | dict(variants or {}))
     _check_comparable(chosen)
     for label, recipe in chosen.items():
-        if not recipe.distils:
-            raise InputError(
-                f"{label}: the recipe has no distillation; expected --method, or a recipe with one"
-            )
         # Check all recipes before the first run begins; the number of classes does not matter.
         try:
             check_networks(recipe, classes=2)
@@ -301,7 +298,8 @@ def find_shareable_runs(
         if not directory.model.exists() or directory.of_former_stages:
             continue
         recipe = Recipe.load(directory.recipe)
-        if recipe.distils and _differing_field(recipe, expected) is None:
+        distil = recipe.distils and expected.distils  # the student alone is trained otherwise
+        if distil and _differing_field(recipe, expected) is None:
             shareable.append((recipe.alignment, directory))
     return shareable
 
@@ -359,6 +357,12 @@ def _recipes_by_label(recipes: Sequence[Recipe], variants: Variants) -> dict[str
 def _check_comparable(recipes: Mapping[str, Recipe]) -> None:
     """Raise InputError unless teacher, student, steps and data are the same."""
     (first, expected), *others = recipes.items()
+    for label, recipe in recipes.items():
+        if others and not recipe.distils:
+            raise InputError(
+                f"{label}: the recipe has no distillation, and the student alone is a row of every "
+                "comparison; expected recipes with one, or this alone"
+            )
     for label, recipe in others:
         if field := _differing_field(recipe, expected):
             raise InputError(

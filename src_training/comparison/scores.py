@@ -97,7 +97,8 @@ class Comparison:
     Attributes
     ----------
     rows
-        Teacher, student alone, then the distilled students in order.
+        Teacher, student alone, then the distilled students in order; without a
+        distillation the student alone.
     domains
         Columns: domains, then `means`.
     means
@@ -131,16 +132,13 @@ def summarise(plan: Sequence[PlannedRun]) -> Comparison:
     for run in sorted(plan, key=lambda run: run.recipe.seed):
         by_label.setdefault(run.label, []).append(run)
     first = next(iter(by_label.values()))
-    baseline = _scores(first, "baseline")
-    scores = {TEACHER: _scores(first, "teacher"), BASELINE: baseline}
-    costs = {
-        TEACHER: (math.nan, first[0].recipe.schedule("teacher").steps),
-        BASELINE: (
-            step_seconds(baseline_directories(first), "baseline"),
-            first[0].recipe.schedule("baseline").steps,
-        ),
-    }
-    for label, runs in by_label.items():
+    distilled = by_label if first[0].recipe.distils else {}
+    baseline = _scores(first, "baseline" if distilled else "student")
+    scores, costs = {BASELINE: baseline}, {BASELINE: _baseline_cost(first)}
+    if distilled:
+        scores = {TEACHER: _scores(first, "teacher"), **scores}
+        costs[TEACHER] = math.nan, first[0].recipe.schedule("teacher").steps
+    for label, runs in distilled.items():
         scores[label] = _scores(runs, "distilled")
         step = step_seconds([run.directory for run in runs], "distil")
         costs[label] = step, runs[0].recipe.schedule("distil").steps
@@ -148,19 +146,19 @@ def summarise(plan: Sequence[PlannedRun]) -> Comparison:
     dice = {label: average_seeds(of_seeds) for label, of_seeds in scores.items()}
     reference = dice[BASELINE]
     groups = _groups(plan, reference)
-    settings = _settings({label: runs[0].recipe for label, runs in by_label.items()})
+    settings = _settings({label: runs[0].recipe for label, runs in distilled.items()})
     rows = []
     for label, of_seeds in scores.items():
 
         def gain_over(other: str, own: Dice = dice[label]) -> dict[str, Estimate]:
             return estimate_means(difference(own, dice[other]), groups) if other else {}
 
-        controls = find_controls(by_label, label, seconds) if label in by_label else {}
+        controls = find_controls(distilled, label, seconds) if label in distilled else {}
         rows.append(
             Row(
                 label,
                 estimate_means(dice[label], groups),
-                gain_over(BASELINE) if label in by_label else {},
+                gain_over(BASELINE) if label in distilled else {},
                 {kind: Control(other, gain_over(other)) for kind, other in controls.items()},
                 {seed: means(of_seed, groups) for seed, of_seed in of_seeds.items()},
                 *costs[label],
@@ -169,6 +167,16 @@ def summarise(plan: Sequence[PlannedRun]) -> Comparison:
         )
     notes = [*_notes(plan, groups), *_control_notes(rows), count_images(reference)]
     return Comparison(rows, [*reference, *groups], [*groups], notes)
+
+
+def _baseline_cost(runs: Sequence[PlannedRun]) -> tuple[float, int]:
+    """Seconds of a step of the student alone, and its number of steps."""
+    recipe = runs[0].recipe
+    if recipe.distils:
+        seconds = step_seconds(baseline_directories(runs), "baseline")
+        return seconds, recipe.schedule("baseline").steps
+    seconds = step_seconds([run.directory for run in runs], "student")
+    return seconds, recipe.schedule("student").steps
 
 
 def _settings(recipes: Mapping[str, Recipe]) -> dict[str, dict[str, object]]:
@@ -227,16 +235,21 @@ def _hardware(plan: Sequence[PlannedRun]) -> list[str]:
 
 
 def _notes(plan: Sequence[PlannedRun], groups: Groups) -> list[str]:
-    seeds = sorted({run.recipe.seed for run in plan})
-    steps = plan[0].recipe.stages["distil"].steps
+    recipe = plan[0].recipe
+    steps = recipe.stages["distil" if recipe.distils else "student"].steps
+    shared = (
+        f"For each seed, all share teacher, data and first weights; the student alone and every "
+        f"distilled student then take {steps} steps, but for those named below."
+        if recipe.distils
+        else f"The student alone takes {steps} steps."
+    )
+    seeds = ", ".join(map(str, sorted({run.recipe.seed for run in plan})))
     notes = [
         "Dice: mean over images, inside the field of view, on the original pixels; with several "
         "seeds each image counts with its mean over those that have it. In brackets the 95 % "
         "interval of a bootstrap over patients, which the names of images tell; that of a gain "
         "is over the differences of the same images. It does not cover other seeds.",
-        f"For each seed, all share teacher, data and first weights; the student alone and every "
-        f"distilled student then take {steps} steps, but for those named below. "
-        f"Seeds: {', '.join(map(str, seeds))}. On {', '.join(_hardware(plan))}.",
+        f"{shared} Seeds: {seeds}. On {', '.join(_hardware(plan))}.",
         "Milliseconds: median from one step to the next, with views and drawing of patches, "
         "without validations and earlier stages (alignment, paraphraser); "
         "x alone: in steps of the student alone. Seconds: that times the steps of the stage.",
@@ -250,13 +263,13 @@ def _notes(plan: Sequence[PlannedRun], groups: Groups) -> list[str]:
         f"{label}{' starts from random weights and' * (run.recipe.distil_from == 'scratch')} takes "
         f"{run.recipe.schedule('distil').steps} steps."
         for label, run in {run.label: run for run in plan}.items()
-        if run.recipe.schedule("distil").steps != steps
+        if run.recipe.distils and run.recipe.schedule("distil").steps != steps
     ]
     if plan[0].left_out:
         notes.append(
             "Leave one out: each domain is segmented by models that were trained on all others."
         )
-    if plan[0].recipe.semi_supervised:
+    if recipe.semi_supervised:
         notes.append("The student alone has as many patches with masks a step as the distilled.")
     if adapted := groups.get(ADAPTED_MEAN):
         notes.append(

@@ -94,7 +94,9 @@ def _score_table(comparison: Comparison) -> tuple[list[str], list[list[str]]]:
 
 
 def _gain_columns(comparison: Comparison) -> list[str]:
-    """Columns of Dice to show gains for."""
+    """Columns of Dice to show gains for; none if there are no distilled students."""
+    if not any(row.gain for row in comparison.rows):
+        return []
     return comparison.means or comparison.domains[-1:]
 
 

@@ -151,6 +151,7 @@ class Pipeline:
         networks = Networks.build(recipe, len(self.data.classes), opened)
         self._save_teacher(note)
         self._start_from_pretrained(networks, note)
+        self._note_unused_images(note)
         labelled, semi_supervised = self.samplers()
         validation = self._validation(fabric.device)
         scores: dict[str, float] = {}
@@ -221,6 +222,18 @@ class Pipeline:
             if not self.directory.begun(role):
                 for sentence in pretrained_notes(self.recipe, role, model.card):
                     note(role, 0, sentence)
+
+    def _note_unused_images(self, note: Note) -> None:
+        """Note how many training images a student alone does not use, as they have no masks."""
+        recipe, first = self.recipe, self._stages[0].name
+        count = 0 if recipe.distils else sum(map(len, self.data.unlabelled))
+        if count and is_rank_zero() and not self.directory.begun(first):
+            note(
+                first,
+                0,
+                f"labelled is {recipe.labelled:g}, and no distillation uses images without masks: "
+                f"{count} of the training images {'is' if count == 1 else 'are'} not used",
+            )
 
     def samplers(self) -> tuple[Sampler, Sampler]:
         """Return the samplers of supervised stages and of semi-supervised stages."""

@@ -52,6 +52,7 @@ def test_every_missing_argument_is_named_with_what_it_takes(msankd, arguments, m
         (["segment", "a", "--model"], "msankd segment: --model has no value; expected Name of"),
         (["segment", "a", "--modell", "b"], "--modell. Did you mean --model?"),
         (["recipe", "a", "--out", "b", "--time", "fast"], '"quick", "standard", "full"'),
+        (["evaluate", "--model=a", "--domain", "b", "c"], "no option takes c; expected an option"),
         (["segmant"], 'Did you mean "segment"?'),
         (["distil"], "a YAML file or one of chasedb1, "),
     ],

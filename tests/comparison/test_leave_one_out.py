@@ -1,10 +1,13 @@
 """Leave one out: each source in turn tests models that were trained on the others."""
 
+import csv
+
 import pytest
 
-from src_training.comparison.plan import plan_leave_one_out
+from src_training.comparison.plan import plan_leave_one_out, plan_runs
 from src_training.comparison.scores import UNSEEN_MEAN, summarise
 from src_training.errors import InputError
+from src_training.runs.directory import RunDirectory
 
 
 def phantoms(name):
@@ -51,3 +54,47 @@ def test_the_table_has_a_column_for_each_source(make_recipe, tmp_path):
         report = run.directory.read_report()["distilled"]["scores"][run.left_out]
         found = comparison.rows[-1].dice[run.left_out].value
         assert found == pytest.approx(report["mean"]["dice"])
+
+
+def test_students_alone_are_compared_over_domains(make_recipe, msankd, tmp_path):
+    recipe = make_recipe(2, sources=[phantoms("A"), phantoms("B")], validation=0.3, distillation=[])
+    recipe.save(tmp_path / "alone.yaml")
+    words = ["compare", tmp_path / "alone.yaml", "--leave-one-out", "--seed", 1]
+    said = msankd(*map(str, words), "--out", str(tmp_path / "out"), "--device", "cpu")
+    assert said.code == 0, said.err
+    with (tmp_path / "out" / "comparison.csv").open(encoding="utf-8") as file:
+        lines = list(csv.DictReader(file))
+    assert {line["model"] for line in lines} == {"student alone"}
+    for domain, line in zip(["A", "B", UNSEEN_MEAN], lines, strict=True):
+        assert line["domain"] == domain and line["steps"] == "2" and not line["gain"]
+        assert float(line["seconds_a_step"]) > 0
+    for line in lines[:2]:
+        run = tmp_path / "out" / f"without-{line['domain']}" / "seed-1" / "tiny"
+        dice = RunDirectory(run).read_report()["student"]["scores"][line["domain"]]["mean"]["dice"]
+        assert float(line["dice_seed_1"]) == pytest.approx(dice, abs=1e-6)
+    assert "teacher" not in (tmp_path / "out" / "comparison.md").read_text(encoding="utf-8")
+
+
+def test_a_student_alone_stands_in_no_other_comparison(make_recipe, tmp_path):
+    alone, distilled = make_recipe(distillation=[], name="alone"), make_recipe(name="distilled")
+    for recipes in ([alone, distilled], [distilled, alone]):
+        with pytest.raises(InputError, match="alone: the recipe has no distillation, and the stu"):
+            plan_runs(recipes, [], [], tmp_path)
+
+
+def test_a_student_alone_has_no_controls(make_recipe, msankd, tmp_path):
+    make_recipe(distillation=[]).save(tmp_path / "alone.yaml")
+    words = ["compare", str(tmp_path / "alone.yaml"), "--controls", "--out", str(tmp_path / "out")]
+    said = msankd(*words)
+    assert said.code == 2 and "tiny has no distillation, so it has no control" in said.err
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_source_without_masks_is_found_first(make_recipe, make_domain, msankd, tmp_path):
+    masked, bare = make_domain("masked"), make_domain("bare")
+    next((bare / "masks").iterdir()).unlink()
+    sources = [{"name": each.name, "folder": str(each)} for each in (masked, bare)]
+    make_recipe(sources=sources, validation=0.5).save(tmp_path / "ours.yaml")
+    words = ["compare", str(tmp_path / "ours.yaml"), "--leave-one-out"]
+    said = msankd(*words, "--out", str(tmp_path / "out"))
+    assert said.code == 2 and "has no mask for" in said.err and not (tmp_path / "out").exists()

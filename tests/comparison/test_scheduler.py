@@ -211,15 +211,22 @@ def test_concurrent_runs_equal_consecutive_ones(recipe, arguments, msankd, tmp_p
 
 @needs_two
 def test_runs_that_wait_for_a_failed_one_do_not_begin(make_recipe, arguments, msankd, tmp_path):
+    distillation = [{"method": "gkd", "cross": 1e39}]
+    make_recipe(steps=1, distillation=distillation).save(tmp_path / "tiny.yaml")
+    said = msankd(*arguments, "--method", "gkd", "--method", "fsp")
+    assert said.code == 1
+    failed, waits = said.err.splitlines()[-2:]
+    assert failed.startswith("gkd, seed 0: ") and "the loss is inf at step 1" in failed
+    assert waits.startswith("fsp, seed 0: not begun: it takes over what gkd learns first")
+    assert not (tmp_path / "out" / "seed-0" / "fsp").exists()
+
+
+@needs_two
+def test_data_are_read_before_any_run_begins(make_recipe, arguments, msankd, tmp_path):
     tests = [{"name": "B", "folder": str(tmp_path / "nowhere")}]
     make_recipe(steps=1, tests=tests).save(tmp_path / "tiny.yaml")
     said = msankd(*arguments, "--method", "logits", "--method", "fsp")
-    assert said.code == 1
-    failed, waits = said.err.splitlines()
-    assert failed.startswith("logits, seed 0: ") and "nowhere" in failed
-    assert waits.startswith("fsp, seed 0: not begun: it takes over what logits learns first")
-    assert not list((tmp_path / "out").rglob("recipe.yaml"))
-    assert not (tmp_path / "out" / "seed-0" / "fsp").exists()
+    assert said.code == 2 and "nowhere" in said.err and not (tmp_path / "out").exists()
 
 
 def test_a_folder_of_another_comparison_begins_nothing(make_recipe, tmp_path, monkeypatch):

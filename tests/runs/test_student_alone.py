@@ -10,6 +10,7 @@ from src_training.config.recipe import Recipe
 from src_training.config.run_models import better_student, run_verdict
 from src_training.errors import InputError
 from src_training.inference.model_file import load_model
+from src_training.runs.data import load_run_data
 from src_training.runs.directory import RunDirectory
 from src_training.runs.history import RunHistory
 from src_training.runs.library import run_models
@@ -66,12 +67,10 @@ def test_its_networks_load_and_a_pair_is_refused(alone):
         load_pair(alone.path)
 
 
-def test_there_is_nothing_to_compare_it_with(alone, tmp_path):
+def test_no_control_and_a_method_of_ones_own(alone, tmp_path):
     recipe = Recipe.load(alone.recipe)
     with pytest.raises(InputError, match="no teacher taught this run"):
         equal_time_run(alone)
-    with pytest.raises(InputError, match="tiny: the recipe has no distillation; expected --method"):
-        plan_runs([recipe], [], [], tmp_path)
     (run,) = plan_runs([recipe], ["logits"], [], tmp_path)
     assert [each.method for each in run.recipe.distillation] == ["logits"]
 
@@ -80,8 +79,17 @@ def test_images_without_masks_are_refused(make_recipe):
     domain = {"name": "C", "phantoms": {"scanner": "B", "images": 2, "size": 64}}
     with pytest.raises(InputError, match="unlabelled has domains, but no distillation uses them"):
         make_recipe(distillation=[], unlabelled=[domain])
-    # Masks that a share leaves out are not used either.
-    assert not make_recipe(distillation=[], labelled=0.5).semi_supervised
+
+
+def test_images_that_a_share_leaves_out_are_noted(make_recipe, tmp_path):
+    recipe, events = make_recipe(1, distillation=[], labelled=0.5), []
+    assert not recipe.semi_supervised
+    distil(recipe, tmp_path / "run", device="cpu", listener=events.append)
+    (note,) = (event for event in events if event.kind == "noted")
+    unused = sum(map(len, load_run_data(recipe).unlabelled))
+    assert note.stage == "autoencoder" and unused > 0
+    assert note.sentence.startswith("labelled is 0.5, and no distillation uses images without mas")
+    assert note.sentence.split(": ")[1].split()[0] == str(unused)
 
 
 @pytest.mark.parametrize("time", ["quick", "standard", "full"])
