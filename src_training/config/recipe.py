@@ -68,6 +68,8 @@ def _parse_methods(content: Any) -> Any:
 
 Distillation = Annotated[list[SerializeAsAny[MethodOptions]], BeforeValidator(_parse_methods)]
 DEFAULT_METHODS = [{"method": "gkd"}]
+_DOMAINS = "sources", "tests", "unlabelled"
+_ROLES: tuple[Role, ...] = ("teacher", "student")
 
 
 class Recipe(BaseModel):
@@ -262,6 +264,11 @@ class Recipe(BaseModel):
         return bool(self.distillation)
 
     @property
+    def used_teacher(self) -> Teacher | None:
+        """The teacher; None if there is no distillation."""
+        return self.teacher if self.distils else None
+
+    @property
     def semi_supervised(self) -> bool:
         """Whether half of each batch of the stage ``distil`` has no masks."""
         return self.distils and (bool(self.unlabelled) or self.labelled < 1)
@@ -363,15 +370,11 @@ class Recipe(BaseModel):
 
     def portable(self) -> "Recipe":
         """Copy for sharing, with only the last component of each path."""
-        return self.model_copy(
-            update={
-                "sources": [domain.by_last_name() for domain in self.sources],
-                "tests": [domain.by_last_name() for domain in self.tests],
-                "unlabelled": [domain.by_last_name() for domain in self.unlabelled],
-                "teacher": self.teacher.by_last_name(),
-                "student": self.student.by_last_name(),
-            }
-        )
+        networks = {role: getattr(self, role).by_last_name() for role in _ROLES}
+        domains = {
+            name: [domain.by_last_name() for domain in getattr(self, name)] for name in _DOMAINS
+        }
+        return self.model_copy(update=networks | domains)
 
     def save(self, path: Path) -> None:
         """Write the recipe as YAML, atomically."""
@@ -396,17 +399,12 @@ def _find(path: Path) -> Path:
 
 def _with_rooted_domains(recipe: Recipe, root: Path) -> dict[str, object]:
     """Domains with absolute folders and expanded environment variables."""
-    return {
-        "sources": [domain.rooted(root) for domain in recipe.sources],
-        "tests": [domain.rooted(root) for domain in recipe.tests],
-        "unlabelled": [domain.rooted(root) for domain in recipe.unlabelled],
-    }
+    return {name: [domain.rooted(root) for domain in getattr(recipe, name)] for name in _DOMAINS}
 
 
 def _with_rooted_models(content: dict[str, Any], root: Path) -> dict[str, Any]:
     """Make the paths of models absolute, because validation may read the models."""
-    roles: tuple[Role, ...] = ("teacher", "student")
-    for role in roles:
+    for role in _ROLES:
         network = content.get(role)
         if isinstance(network, dict) and "start_from" in network:
             model = rooted_model(network["start_from"], root, role)

@@ -322,8 +322,8 @@ def _guess_stage_seconds(recipe: Recipe, fabric: Fabric) -> dict[str, float]:
     """Guess the seconds of each stage from a training step of each network on noise."""
     teacher, student = 0.0, _patch_seconds(recipe, recipe.student, fabric)
     # A teacher that is used by its outputs alone is only measured in the trial.
-    if recipe.distils and isinstance(recipe.teacher, NetworkRecipe):
-        teacher = _patch_seconds(recipe, recipe.teacher, fabric)
+    if isinstance(recipe.used_teacher, NetworkRecipe):
+        teacher = _patch_seconds(recipe, recipe.used_teacher, fabric)
     views = max((getattr(method, "views", 0) for method in recipe.distillation), default=0)
     guessed = {}
     for spec in stages_of(recipe):

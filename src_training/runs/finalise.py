@@ -248,11 +248,10 @@ def _start_cards(recipe: Recipe, directory: RunDirectory) -> dict[Role, list[Mod
     cards: dict[Role, list[ModelCard]] = {"teacher": [], "student": []}
     if recipe.student.start_from is not None:
         cards["student"] = [read_card(directory.start_model("student"))]
-    if not recipe.distils:
-        return cards
-    if isinstance(recipe.teacher, TeacherRecipe) and recipe.teacher.start_from is not None:
+    teacher = recipe.used_teacher
+    if isinstance(teacher, TeacherRecipe) and teacher.start_from is not None:
         cards["teacher"] = [read_card(directory.start_model("teacher"))]
-    elif isinstance(recipe.teacher, EnsembleTeacher):
+    elif isinstance(teacher, EnsembleTeacher):
         files = sorted(directory.start.glob("teacher-*.safetensors"))
         cards["teacher"] = [read_card(file) for file in files]
     return cards

@@ -223,9 +223,8 @@ def load_pretrained(
     InputError
         If the model cannot be read, or does not match the network.
     """
-    network = recipe.teacher if role == "teacher" else recipe.student
-    used = role == "student" or recipe.distils
-    if not used or not isinstance(network, NetworkRecipe) or network.start_from is None:
+    network = recipe.used_teacher if role == "teacher" else recipe.student
+    if not isinstance(network, NetworkRecipe) or network.start_from is None:
         return None
     model = load_model(copy if copy.exists() else find_model(network.start_from, role))
     card = model.card
@@ -295,8 +294,8 @@ def build_segmentation_network(
 
 def _teacher(recipe: Recipe, classes: int) -> SegmentationNetwork:
     """The teacher with random weights; a placeholder if its outputs alone are used, or nothing."""
-    if recipe.distils and isinstance(recipe.teacher, TeacherRecipe):
-        return build_segmentation_network(recipe, recipe.teacher, classes)
+    if isinstance(recipe.used_teacher, TeacherRecipe):
+        return build_segmentation_network(recipe, recipe.used_teacher, classes)
     return OutputNetwork(recipe.preprocessing.in_channels, classes)
 
 

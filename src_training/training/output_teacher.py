@@ -109,9 +109,7 @@ def open_teacher(recipe: Recipe, classes: tuple[str, ...], folder: Path) -> Outp
     InputError
         If a file cannot be read, or has another number of channels or classes.
     """
-    teacher, channels = recipe.teacher, recipe.preprocessing.in_channels
-    if not recipe.distils:
-        return None
+    teacher, channels = recipe.used_teacher, recipe.preprocessing.in_channels
     if isinstance(teacher, ExternalTeacher):
         copy = folder / "teacher.onnx"
         content = read_graph(copy if copy.exists() else Path(teacher.file))
