@@ -138,6 +138,31 @@ def shown_axis(viewer: "ViewerModel", layer: "Layer") -> int | None:
     return hidden.pop() if volume and len(hidden) == 1 else None
 
 
+def painted_planes(change: Sequence[Any], axes: Iterable[int]) -> set[Index]:
+    """Indices along `axes` of the planes that a change of labels is in.
+
+    Parameters
+    ----------
+    change
+        An item of the layer's ``paint`` event. Brush, fill and polygon give a box of slices,
+        which pixels of it changed (None: all), and their former values; ``data_setitem``
+        gives arrays of indices.
+    axes
+        Axes of the stack, in ascending order; none if there is a single plane.
+    """
+    where, axes = change[0], list(axes)
+    if not axes:
+        return {()}
+    if all(isinstance(each, slice) for each in where):
+        changed = np.ones(change[2].shape, np.bool_) if change[1] is None else change[1]
+        others = tuple(axis for axis in range(changed.ndim) if axis not in axes)
+        indices = np.argwhere(changed.any(axis=others)) + [where[axis].start or 0 for axis in axes]
+    else:
+        columns = np.broadcast_arrays(*map(np.atleast_1d, where))
+        indices = np.stack([columns[axis].ravel() for axis in axes], 1)
+    return {tuple(map(int, index)) for index in indices}
+
+
 def layer_by_id(viewer: "ViewerModel", unique_id: str | None) -> Any:
     """The layer of the viewer with this ``unique_id``; None if it was removed.
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from qtpy.QtCore import QCoreApplication, QObject, Signal
 
-from napari_msankd.layers import add_layer, placement, shown_index
+from napari_msankd.layers import add_layer, painted_planes, placement, shown_index
 from napari_msankd.planes import Index
 from napari_msankd.readers import VOLUME
 from napari_msankd.segment.inference import ModelInfo, Request, Started, Step, segment
@@ -289,10 +289,8 @@ class LiveLabels(QObject):
         self._edited = True
         stack = self.request.slicing.stack
         axes = [self.request.planes.axis] if len(stack) == 1 else range(len(stack))
-        for where, *_ in event.value:
-            columns = np.broadcast_arrays(*map(np.atleast_1d, where))
-            indices = np.stack([columns[axis] for axis in axes], 1) if stack else np.empty((1, 0))
-            self._painted |= {tuple(map(int, index)) for index in np.unique(indices, axis=0)}
+        for change in event.value:
+            self._painted |= painted_planes(change, axes)
         self.outdated.emit()
         self.changed.emit()
 

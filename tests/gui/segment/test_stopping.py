@@ -114,12 +114,46 @@ def test_continue_goes_on_in_the_same_layer(stopped, slow, viewer, widget, model
     qtbot.waitUntil(lambda: widget.volumes.text().endswith("ml"), timeout=PATIENCE)
 
 
-def test_continue_leaves_painted_slices_alone(stopped, viewer, widget, qtbot):
-    stopped.data_setitem((np.array([140, 140]), np.array([3, 4]), np.array([5, 5])), 1)
+def brush(labels):
+    labels.paint((140, 10, 10), 1)
+
+
+def fill(labels):
+    labels.fill((140, 10, 10), 1)
+
+
+def polygon(labels):
+    labels.paint_polygon([(140, 5, 5), (140, 5, 20), (140, 20, 5)], 1)
+
+
+def pixels(labels):
+    labels.data_setitem((np.array([140, 140]), np.array([3, 4]), np.array([5, 5])), 1)
+
+
+@pytest.mark.parametrize("tool", [brush, fill, polygon, pixels])
+def test_continue_leaves_painted_slices_alone(tool, stopped, viewer, widget, qtbot):
+    viewer.dims.set_current_step(0, 140)
+    tool(stopped)
+    painted = stopped.data[140].copy()
+    assert painted.any()
+    stopped.undo()
+    assert not stopped.data[140].any()
+    stopped.redo()
+    assert np.array_equal(stopped.data[140], painted)
     widget.resume.click()
     qtbot.waitUntil(lambda: not widget.running, timeout=PATIENCE)
-    assert stopped.data[140].sum() == 2
+    assert np.array_equal(stopped.data[140], painted)
     assert stopped.metadata["msankd"]["slices"] == [i for i in range(150) if i != 140]
+
+
+def test_a_brush_in_3d_paints_the_slices_that_it_changes(stopped, viewer, widget, qtbot):
+    stopped.n_edit_dimensions, stopped.brush_size = 3, 5
+    stopped.paint((140, 10, 10), 1)
+    painted = [int(z) for z in np.flatnonzero(stopped.data[130:].any(axis=(1, 2))) + 130]
+    assert len(painted) > 1 and 140 in painted
+    widget.resume.click()
+    qtbot.waitUntil(lambda: not widget.running, timeout=PATIENCE)
+    assert stopped.metadata["msankd"]["slices"] == [i for i in range(150) if i not in painted]
 
 
 def test_continue_is_for_the_chosen_image_and_model_only(stopped, image, viewer, widget, tmp_path):
