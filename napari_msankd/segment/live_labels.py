@@ -4,7 +4,6 @@ import time
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 from qtpy.QtCore import QCoreApplication, QObject, Signal
 
 from napari_msankd.layers import add_layer, painted_planes, placement, shown_index

@@ -24,6 +24,9 @@ from src_training.io.atomic import naming
 
 VERSION = 3
 
+ON_REQUEST = "stopped on request"
+"""Reason of a `RunStopped` that the user asked for."""
+
 
 StageName = Annotated[str, AfterValidator(stage_name)]
 """Name of a stage; former names are converted to current ones."""
@@ -255,7 +258,7 @@ class RunStopped(_Event):
     Attributes
     ----------
     reason
-        ``stopped on request``, or type and message of the error.
+        `ON_REQUEST`, or type and message of the error.
     """
 
     kind: Literal["run_stopped"] = "run_stopped"

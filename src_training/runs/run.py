@@ -15,6 +15,7 @@ from src_training.io.atomic import write_text
 from src_training.io.folders import some_names
 from src_training.runs.directory import RunDirectory
 from src_training.runs.events import (
+    ON_REQUEST,
     Event,
     EventLog,
     Noted,
@@ -152,7 +153,7 @@ def _run(
         execute(pipeline, fabric, emit, stopping)
         emit(RunFinished(model=model.name, seconds=time.monotonic() - began))
     except (Interrupted, KeyboardInterrupt):
-        emit(RunStopped(reason="stopped on request"))
+        emit(RunStopped(reason=ON_REQUEST))
         raise
     except Exception as error:
         full = is_out_of_memory(error)

@@ -21,7 +21,7 @@ from napari_msankd.training.monitor.run_process import (
 from napari_msankd.workers import Failure, WorkerGroup
 from src_training.errors import InputError
 from src_training.runs.directory import RunDirectory
-from src_training.runs.events import Event, EventLog, RunStarted, RunStopped
+from src_training.runs.events import ON_REQUEST, Event, EventLog, RunStarted, RunStopped
 from src_training.runs.history import RunFollower, RunHistory
 from src_training.runs.process import Output, to_begin, to_resume
 from src_training.runs.state import RunState, run_state
@@ -38,9 +38,6 @@ _BUDGET = 0.005
 """Time budget of a tick in seconds; one slice of events may exceed it."""
 
 _RESOLVE_SECONDS = 3.0
-
-ON_REQUEST = "stopped on request"
-"""Stop reason of a run that the user stopped; the same as in the engine."""
 
 
 class RunWatcher(QObject):
@@ -238,6 +235,10 @@ class RunWatcher(QObject):
 
     def _on_resolved(self, state: RunState | None) -> None:
         """Set the state from the directory, or from the output of a failed start."""
+        if state is None and self._started:
+            self._startup_output = None
+            self._on_unreadable(Failure(f"{self.folder.path}: the folder of this run is gone"))
+            return
         if self._startup_output is not None:
             state = state or RunState(self.folder.path, self.folder.path.name, "", "", 0, 0)
             reason = ON_REQUEST if self._stopping else self._startup_output.last_line()

@@ -12,6 +12,7 @@ from src_training.config.run_models import run_verdict
 from src_training.evaluation.verdict import Verdict
 from src_training.formatting import format_bytes
 from src_training.runs.directory import RunDirectory
+from src_training.runs.events import ON_REQUEST
 from src_training.runs.history import RunHistory
 
 if TYPE_CHECKING:
@@ -142,7 +143,8 @@ def outcome_text(outcome: "RunState | None", verdict: Verdict | None) -> str:
         failed = verdict.better == "baseline" and verdict.clear
         mark = "⚠" if failed or verdict.useless else "✓"
         return f"{mark} {verdict.headline}; {verdict.offered} is offered. See Result."
-    texts = {"stopped": f"Stopped: {reason}", "died": f"✕ Ended unexpectedly: {reason}"}
+    stopped = "Stopped on request" if reason == ON_REQUEST else f"Stopped: {reason}"
+    texts = {"stopped": stopped, "died": f"✕ Ended unexpectedly: {reason}"}
     return texts.get(outcome.state, f"✕ {reason}")
 
 

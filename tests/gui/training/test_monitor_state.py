@@ -58,7 +58,7 @@ def test_a_stop_is_awaited_and_can_be_resumed(opened):
     state.advance()
     assert state.status == "Stopping…" and not state.can_stop
     state.finish(run_state(state.run))
-    assert state.status == "Stopped: stopped on request"
+    assert state.status == "Stopped on request"
     assert state.can_resume and not state.can_preview
     state.resume()
     assert state.status == "Resuming…" and state.can_stop and not state.can_resume

@@ -1,5 +1,6 @@
 """Runs in their own processes: start, watch, stop, kill, resume and leave them running."""
 
+import shutil
 import subprocess
 import sys
 import time
@@ -142,6 +143,21 @@ def test_a_run_that_cannot_begin_says_why(watch, make_recipe, tmp_path, until):
     assert not job.folder.recipe.exists()
     # Not even a zombie of the run is left.
     assert set(psutil.Process().children()) <= set(before)
+
+
+@pytest.mark.parametrize("resumed", [False, True])
+def test_a_folder_that_is_deleted_ends_its_run(resumed, watch, make_recipe, tmp_path, until):
+    job = watch.start(make_recipe(steps=ENDLESS), tmp_path / "run")
+    until(at(job, "teacher"))
+    if resumed:
+        job.stop()
+        until(ended(job))
+        job.resume("cpu")
+    while job.folder.path.exists():  # its process may write into it meanwhile
+        shutil.rmtree(job.folder.path, ignore_errors=True)
+    until(ended(job))
+    assert job.state.state == "unreadable"
+    assert job.state.stop_reason == f"{tmp_path / 'run'}: the folder of this run is gone"
 
 
 def test_a_process_whose_threads_still_end_leaves_no_zombie(monkeypatch, tmp_path, until):
