@@ -23,7 +23,7 @@ NAMES: dict[StudentRole, str] = {
 _FEW_PATIENTS = 5
 """Number of patients below which a verdict names it."""
 
-_USELESS_DICE = 0.1
+USELESS_DICE = 0.1
 """Dice below which a student is useless."""
 
 _TIE = 0.0005
@@ -121,7 +121,7 @@ def judge(report: Mapping[str, Any], control: Mapping[str, Any] | None = None) -
     clear = (gain.low > 0 or gain.high < 0) and abs(gain.value) >= _RELEVANT_GAIN
     lead = dice["baseline"] - dice["distilled"]
     better: StudentRole = "baseline" if lead >= _TIE else "distilled"
-    useless = max(dice.values()) < _USELESS_DICE
+    useless = max(dice.values()) < USELESS_DICE
     headline, offered, control_note = _headline(better, clear, gain, useless), NAMES[better], ""
     taught, controlled = report["distilled"].get("taught", True), True
     if taught:

@@ -7,7 +7,7 @@ different problems, so both are reported.
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Literal
 
 import numpy as np
@@ -15,6 +15,7 @@ import numpy as np
 from src_training.data.domain import Domain
 from src_training.errors import InputError
 from src_training.evaluation.quality.images import ImageQuality, mean_over_images
+from src_training.evaluation.verdict import USELESS_DICE
 from src_training.explore.embedding_table import EmbeddingTable
 from src_training.explore.fsd_influence import leave_one_out_influence
 from src_training.explore.fsd_verdict import (
@@ -115,6 +116,11 @@ class DomainSuitability:
         return None if None in dice else float(np.mean([each for each in dice if each is not None]))
 
     @property
+    def useless(self) -> bool:
+        """Whether the model is expected to find next to nothing of what it was trained to find."""
+        return self.expected.value < USELESS_DICE
+
+    @property
     def first(self) -> tuple[str, ...]:
         """Names of the images to annotate first."""
         return tuple(each.quality.case for each in self.images[:FIRST])
@@ -211,10 +217,14 @@ class Suitability:
     def _claim(self, each: DomainSuitability, name: Callable[[str], str]) -> str:
         domain = name(each.domain)
         if each.domain == self.source:
-            return f"{domain} is what the others are compared with."
+            fails = ", and the model finds next to nothing in it" * each.useless
+            return f"{domain} is what the others are compared with{fails}."
         relation = None if each.compared is None else each.compared.relation
         if relation == "unknown":
             return f"{domain}: how well the model works cannot be told ({each.expected.remark})."
+        if each.useless:
+            own = f", as on the training {self.scanner}" * (relation == "as")
+            return f"{domain}: the model is expected to find next to nothing{own}."
         claim = {
             None: "the model file has no figure of its source to compare with",
             "as": f"expected to work as on the training {self.scanner}",
@@ -241,8 +251,8 @@ class Suitability:
         far, own = fsd.distance, fsd.own
         if far is None or own is None:
             return (
-                f"FSD takes {MIN_TARGET_IMAGES} images and {MIN_SOURCE_IMAGES} of {source}; there "
-                f"are {fsd.images} and {fsd.source_images}."
+                f"There are too few images for FSD: {fsd.images}, and {fsd.source_images} of "
+                f"{source}; expected {MIN_TARGET_IMAGES} and {MIN_SOURCE_IMAGES}."
             )
         place = {
             "near": "about as near as its own images",
@@ -309,11 +319,11 @@ def judge_suitability(
         fsd = distances.get(domain.name)
         influences = {} if table is None or fsd is None else _influences(table, source, domain.name)
         compared = compare_with_source(expected, card.quality)
-        recommendations = () if domain.name == source else _help(card, domain, compared, fsd)
         ranked = _ranked(images, influences)
-        results.append(
-            DomainSuitability(domain.name, expected, compared, fsd, ranked, recommendations)
-        )
+        suitability = DomainSuitability(domain.name, expected, compared, fsd, ranked, ())
+        if domain.name != source:
+            suitability = replace(suitability, help=_help(card, domain, suitability))
+        results.append(suitability)
     return Suitability(source, card.scanner, tuple(results), verdict)
 
 
@@ -338,12 +348,8 @@ def _ranked(
     return tuple(sorted(images, key=lambda image: (reliable[id(image)], ranks[id(image)])))
 
 
-def _help(
-    card: ModelCard,
-    domain: Domain,
-    compared: SourceComparison | None,
-    fsd: DomainVerdict | None,
-) -> tuple[Help, ...]:
+def _help(card: ModelCard, domain: Domain, suitability: DomainSuitability) -> tuple[Help, ...]:
+    compared, fsd = suitability.compared, suitability.fsd
     relation = None if compared is None else compared.relation
     distant = fsd is not None and fsd.relation in ("further", "far")
     kinds = list[Help]()
@@ -351,6 +357,8 @@ def _help(
         return ("units", "train") if card.preprocessing.kind == "window" else ("train",)
     if getattr(card.preprocessing, "angle", None) is not None and domain.angle is None:
         kinds.append("angle")
+    if suitability.useless:
+        return (*kinds, "train")
     if relation == "below" or distant:
         kinds.append("calibrate")
     if distant and len(domain) >= _FEW_UNLABELLED:

@@ -10,6 +10,7 @@ from src_training.config.networks import EnsembleTeacher, ExternalTeacher, find_
 from src_training.config.recipe import Recipe
 from src_training.data.preprocessing.geometry import PreparedImage
 from src_training.errors import InputError
+from src_training.evaluation.verdict import USELESS_DICE
 from src_training.inference.external.networks import (
     EnsembleNetwork,
     OnnxNetwork,
@@ -22,7 +23,6 @@ from src_training.io.atomic import write_bytes, write_text
 from src_training.io.yaml_json import parse_json
 from src_training.training.stages.base import mean_dice
 
-_USELESS_DICE = 0.1
 _ROUNDING = 0.01
 """Tolerance for probabilities outside [0, 1], and for sums of probabilities other than 1."""
 
@@ -75,7 +75,7 @@ class OutputTeacher:
             f"On {name} ({size}, prepared) the teacher has a Dice of {score:.3f}",
             "Stages teacher and tan are left out: of this teacher the outputs alone are used",
         ]
-        if score < _USELESS_DICE:
+        if score < USELESS_DICE:
             notes[1] += (
                 "; channels, values, normalise and scale of teacher.preprocessing, output or "
                 "classes may be others than it was trained with"

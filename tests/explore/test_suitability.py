@@ -70,6 +70,15 @@ def test_less_sure_is_expected_to_work_less_well():
     assert "annotate the first two images and calibrate" in said(found)
 
 
+@pytest.mark.parametrize("source", [0.02, 0.8])
+def test_a_model_that_finds_nothing_is_not_recommended(source):
+    quality = QUALITY.model_copy(update={"source": SourceDice(mean=source, low=source - 0.02)})
+    found = judged(far=0.03, made=card(quality=quality))
+    as_there = ", as on the training images" * (source == 0.02)
+    assert said(found).startswith(f"far: the model is expected to find next to nothing{as_there}.")
+    assert found.domains[1].help == ("train",) and "no setting makes up for that" in said(found)
+
+
 def test_far_off_but_as_sure_is_called_a_disagreement():
     found = judged(shift=9)
     assert "but its images lie far from those of own." in said(found)
@@ -118,7 +127,9 @@ def test_masks_are_looked_at_not_annotated():
 
 def test_few_images_are_a_first_impression():
     assert "a first impression, by 5 images." in said(judged(count=5))
-    assert "FSD takes 2 images and 4 of own; there are 1 and 12." in said(judged(count=1))
+    assert "There are too few images for FSD: 1, and 12 of own; expected 2 and 4." in said(
+        judged(count=1)
+    )
 
 
 def test_the_verdict_is_written_as_json_and_lines():
