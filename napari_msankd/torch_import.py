@@ -15,6 +15,9 @@ _lock = Lock()
 _MODULES = (
     "src_training.inference.predictor",
     "src_training.evaluation.metrics",
+    # The first layer of labels and the first convolution import these, at the same time.
+    "pandas",
+    "torch._dynamo",
 )
 # Without libtorch_python, whose initialization needs the GIL.
 _LIBRARIES = ("libtorch_global_deps.so", "libtorch_cpu.so", "libtorch.so")
