@@ -344,7 +344,14 @@ def _read(planes: Planes, index: Index, predictor: "Predictor") -> NDArray[np.ge
 def _spacing_warnings(predictor: "Predictor", planes: Planes) -> list[str]:
     from src_training.inference.input_checks import spacing_warnings
 
-    return [] if planes.spacing is None else spacing_warnings(predictor.model.card, planes.spacing)
+    card = predictor.model.card
+    warnings = [] if planes.spacing is None else spacing_warnings(card, planes.spacing)
+    if card.spacing is not None and planes.axis:
+        warnings.append(
+            "This model was trained on slices along the first axis of a volume; these run along "
+            "another, so things look as it has not seen them."
+        )
+    return warnings
 
 
 def _folder(request: Request) -> Path | None:

@@ -152,6 +152,8 @@ class SegmentState:
         Average over flips.
     slices
         Slices of a stack to segment.
+    bounds
+        First and last chosen slice along each axis that was left.
     angles
         Angle of the fundus camera in degrees, by ``unique_id`` of the photograph; None if
         unknown.
@@ -191,6 +193,7 @@ class SegmentState:
     model: Path | None = None
     flips: bool = False
     slices: SliceChoice = field(default_factory=SliceChoice)
+    bounds: dict[int, tuple[int, int | None]] = field(default_factory=dict)
     angles: dict[str, float | None] = field(default_factory=dict)
     angle: float | None = None
     threshold: float = 0.5
@@ -226,7 +229,7 @@ class SegmentState:
         layer = layer_by_id(viewer, unique_id)
         if layer is None:
             return
-        self.angle = self._recorded_angle(viewer, unique_id)
+        self.angle, self.bounds = self._recorded_angle(viewer, unique_id), {}
         self.slices = SliceChoice(self.slices.part, shown_axis(viewer, layer) or 0)
         if not self.running:
             self.message = ""
@@ -265,8 +268,11 @@ class SegmentState:
         """Set the slicing axis to that of the view, after its axes were rolled."""
         layer = layer_by_id(viewer, self.image)
         axis = None if layer is None else shown_axis(viewer, layer)
-        if axis is not None and axis != self.slices.axis:
-            self.slices = SliceChoice(self.slices.part, axis)
+        chosen = self.slices
+        if axis is not None and axis != chosen.axis:
+            self.bounds = {**self.bounds, chosen.axis: (chosen.first, chosen.last)}
+            self.slices = SliceChoice(chosen.part, axis, *self.bounds.get(axis, (0, None)))
+            self.compatibility = "Checking the image…"
 
     def set_info(self, info: ModelInfo) -> None:
         """Set the metadata of the chosen model, and its threshold."""

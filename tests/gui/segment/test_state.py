@@ -82,6 +82,16 @@ def test_a_rolled_view_segments_what_it_shows(viewer, state, volume, order, axis
     assert np.array_equal(request.planes.read(request.indices[0]), in_view)
 
 
+def test_the_range_of_each_axis_outlasts_a_rolled_view(viewer, state, volume):
+    state.slices = chosen = SliceChoice("range", 0, 1, 2)
+    viewer.dims.order = (2, 0, 1)
+    state.follow_view(viewer)
+    assert state.slices == SliceChoice("range", 2) and state.compatibility.startswith("Checking")
+    viewer.dims.order = (0, 1, 2)
+    state.follow_view(viewer)
+    assert state.slices == chosen
+
+
 def test_an_image_opened_in_a_rolled_view_is_cut_as_shown(viewer, state):
     viewer.add_image(np.zeros((4, 5, 6)))
     viewer.dims.order = (1, 0, 2)

@@ -138,6 +138,15 @@ def test_a_rolled_view_chooses_the_axis(volume, viewer, widget, segmented, model
     assert np.array_equal(labels.data[..., 0], expected(model, volume[..., 9]))
 
 
+def test_slices_along_another_axis_are_warned_of(volume, viewer, widget, tmp_path, qtbot):
+    widget.model.open(make_model(tmp_path / "ct.safetensors", spacing=(3, 0.5, 0.5)))
+    viewer.add_image(volume, **MM)
+    qtbot.waitUntil(lambda: "✓" in widget.compatibility.text(), timeout=PATIENCE)
+    viewer.dims.order = (2, 0, 1)
+    words = "⚠ This model was trained on slices along the first axis of a volume; these run along"
+    qtbot.waitUntil(lambda: words in widget.compatibility.text(), timeout=PATIENCE)
+
+
 def test_a_spacing_far_from_the_training_is_said(volume, viewer, widget, tmp_path, qtbot):
     widget.model.open(make_model(tmp_path / "ct.safetensors", spacing=(5, 0.8, 0.8)))
     viewer.add_image(volume, scale=(5, 0.3, 0.3), units=("mm", "mm", "mm"))
