@@ -108,13 +108,15 @@ class DatasetSelector(QFrame):
         return None if self.looking else self.state.value()
 
     def choose_folder(self, path: Path | None) -> None:
-        """Choose a folder, or the open layers if None."""
+        """Choose a folder, or the open layers if None; a folder chosen again is read again."""
         entries = [self.where.itemData(i) for i in range(self.where.count())]
         if path not in entries:
             assert path is not None
             self.where.addItem(f"{path.parent.name}/{path.name}".strip("/") or str(path), path)
             self.where.setItemData(len(entries), literal(str(path)), Qt.ItemDataRole.ToolTipRole)
             entries.append(path)
+        if entries.index(path) == self.where.currentIndex():
+            self._read_again()
         self.where.setCurrentIndex(entries.index(path))
 
     def end(self) -> None:
@@ -130,6 +132,7 @@ class DatasetSelector(QFrame):
         self.where.currentIndexChanged.connect(
             lambda: state.choose_folder(self.where.currentData())
         )
+        self.where.activated.connect(self._read_again)
         self.camera.valueChanged.connect(self._on_angle)
         self.rows.ticked.connect(state.tick)
         self.rows.paired.connect(state.pair)
@@ -187,6 +190,11 @@ class DatasetSelector(QFrame):
         self._read_soon.start()
         self._show_actions()
         self.changed.emit()
+
+    def _read_again(self) -> None:
+        """Read the folder without exclusions: its files may have been repaired."""
+        self.state.include_all()
+        self._read_soon.start()
 
     def _on_angle(self) -> None:
         self.state.angle = self.camera.angle

@@ -33,6 +33,22 @@ def test_a_folder_is_found_and_layers_can_be_taken_again(
     assert not choice.rows.isHidden()
 
 
+def test_a_folder_that_was_repaired_is_read_again(make_choice, await_summary, make_domain):
+    folder = make_domain()
+    mask = next((folder / "masks").iterdir())
+    right = mask.read_bytes()
+    write_labels(mask, np.zeros((7, 5), np.uint8))
+    choice = make_choice()
+    choice.choose_folder(folder)
+    assert "5 × 7" in " ".join(await_summary(choice).problems)
+    mask.write_bytes(right)
+    choice.choose_folder(folder)
+    assert not await_summary(choice).problems and choice.value() == FolderDataset(folder)
+    mask.unlink()
+    choice.where.activated.emit(choice.where.currentIndex())
+    assert "has no mask" in " ".join(await_summary(choice).problems)
+
+
 def drop(choice, path):
     data = QMimeData()
     data.setUrls([QUrl.fromLocalFile(str(path))])
