@@ -32,7 +32,7 @@ from napari_msankd.formatting import literal
 from napari_msankd.settings import preferences
 from napari_msankd.widgets.error_dialog import show_traceback
 from napari_msankd.widgets.export_button import ask_file
-from napari_msankd.widgets.layout import buddy_label, make_primary, scroll_area
+from napari_msankd.widgets.layout import VerticalScrollArea, buddy_label, make_primary
 from napari_msankd.widgets.model_combo import ModelCombo
 from napari_msankd.widgets.run_combo import RunCombo
 from napari_msankd.widgets.wrapping_label import WrappingLabel
@@ -129,7 +129,7 @@ class ExploreSetupPage(QWidget):
         whole = QVBoxLayout(self)
         whole.setContentsMargins(0, 0, 0, 0)
         whole.setSpacing(4)
-        whole.addWidget(scroll_area(inner), 1)
+        whole.addWidget(VerticalScrollArea(inner), 1)
         whole.addLayout(self._buttons())
         make_primary(self.extract, self.viewer)
 

@@ -14,7 +14,7 @@ from napari_msankd.explore.fsd.tables import NumberTable
 from napari_msankd.explore.state import ExploreState
 from napari_msankd.theme import LINES
 from napari_msankd.widgets.export_button import ExportButton, save_and_report, save_rows, save_table
-from napari_msankd.widgets.layout import ElidingComboBox, scroll_area
+from napari_msankd.widgets.layout import ElidingComboBox, VerticalScrollArea
 from napari_msankd.widgets.wrapping_label import WrappingLabel
 
 if TYPE_CHECKING:
@@ -56,7 +56,7 @@ class VerdictPage(QWidget):
         row.addWidget(self.save_button)
         layout = QVBoxLayout(self)
         layout.setContentsMargins(6, 6, 6, 6)
-        layout.addWidget(scroll_area(self.text), 3)
+        layout.addWidget(VerticalScrollArea(self.text), 3)
         layout.addLayout(row)
         layout.addWidget(self.images, 2)
         layout.addWidget(self.done)

@@ -89,7 +89,6 @@ class ExploreWidget(PluginWidget):
         for part in (self.verdict, self.pages, self.status):
             layout.addWidget(part)
         layout.setStretch(1, 1)
-        self.setMinimumWidth(360)
         self.setup.first_image.connect(self._on_first_image)
         self.state.events.extraction.connect(self._on_extraction)
         self.state.events.suitability.connect(self._show_verdict)

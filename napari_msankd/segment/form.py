@@ -23,7 +23,7 @@ from napari_msankd.segment.slice_selector import SliceSelector
 from napari_msankd.segment.state import SegmentState, empty_text, stack_shape
 from napari_msankd.widgets.camera_angle import CameraAngle
 from napari_msankd.widgets.layer_combo import LayerCombo
-from napari_msankd.widgets.layout import buddy_label, group_box, make_primary, scroll_area
+from napari_msankd.widgets.layout import VerticalScrollArea, buddy_label, group_box, make_primary
 from napari_msankd.widgets.model_combo import ModelCombo
 from napari_msankd.widgets.plugin_widget import PluginWidget
 from napari_msankd.widgets.wrapping_label import WrappingLabel
@@ -57,9 +57,7 @@ class SegmentForm(PluginWidget):
         rows.addStretch(1)
         layout = QVBoxLayout(self)
         layout.setContentsMargins(0, 0, 0, 0)
-        layout.addWidget(scroll_area(inside))
-        # 300 pixels for the contents and 16 for the scroll bar.
-        self.setMinimumWidth(316)
+        layout.addWidget(VerticalScrollArea(inside))
         make_primary(self.run, viewer)
 
     def _empty(self) -> QWidget:

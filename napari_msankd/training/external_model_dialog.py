@@ -7,7 +7,7 @@ from pydantic import ValidationError
 from qtpy.QtWidgets import QDialog, QDialogButtonBox, QVBoxLayout, QWidget
 
 from napari_msankd.formatting import literal
-from napari_msankd.widgets.layout import scroll_area
+from napari_msankd.widgets.layout import VerticalScrollArea
 from napari_msankd.widgets.model_form import ModelForm
 from napari_msankd.widgets.wrapping_label import WrappingLabel
 from src_training.config.yaml_io import first_fault
@@ -57,7 +57,7 @@ class ExternalModelDialog(QDialog):
         self.buttons.rejected.connect(self.reject)
         layout = QVBoxLayout(self)
         layout.addWidget(WrappingLabel(_TEXT))
-        layout.addWidget(scroll_area(self.form.native), 1)
+        layout.addWidget(VerticalScrollArea(self.form.native), 1)
         layout.addWidget(self.message)
         layout.addWidget(self.buttons)
         self._file = str(file)

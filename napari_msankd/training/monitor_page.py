@@ -26,7 +26,7 @@ from napari_msankd.training.monitor.stage_bar import StageBar
 from napari_msankd.training.monitor.state import MonitorState
 from napari_msankd.training.monitor.training_curves import TrainingCurves
 from napari_msankd.widgets.layer_combo import LayerCombo
-from napari_msankd.widgets.layout import scroll_area
+from napari_msankd.widgets.layout import VerticalScrollArea
 from napari_msankd.widgets.model_dialog import library_changes
 from napari_msankd.widgets.run_combo import RunCombo
 from napari_msankd.widgets.wrapping_label import WrappingLabel
@@ -163,7 +163,7 @@ class MonitorPage(QWidget):
         outside = QVBoxLayout(self)
         outside.setContentsMargins(0, 0, 0, 0)
         # Long notes scroll, where they would make napari's window higher.
-        outside.addWidget(scroll_area(inside))
+        outside.addWidget(VerticalScrollArea(inside))
 
     def _connect(self) -> None:
         self.state.events.connect(self._draw)

@@ -16,7 +16,7 @@ from qtpy.QtWidgets import (
 from napari_msankd.datasets.dataset_list import DatasetList
 from napari_msankd.training.network_selector import NetworkSelector, choices
 from napari_msankd.training.run_request import RECOMMENDED
-from napari_msankd.widgets.layout import group_box, make_primary, scroll_area
+from napari_msankd.widgets.layout import VerticalScrollArea, group_box, make_primary
 from napari_msankd.widgets.wrapping_label import WrappingLabel
 from src_training.config.presets import PURPOSE
 
@@ -99,7 +99,7 @@ class SetupForm(QWidget):
         rows.addStretch(1)
         layout = QVBoxLayout(self)
         layout.setContentsMargins(0, 0, 0, 0)
-        layout.addWidget(scroll_area(inside), 1)
+        layout.addWidget(VerticalScrollArea(inside), 1)
         layout.addWidget(self._foot())
         make_primary(self.start, viewer)
 

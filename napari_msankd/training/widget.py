@@ -55,7 +55,6 @@ class TrainWidget(PluginWidget):
         layout = QVBoxLayout(self)
         layout.setContentsMargins(4, 4, 4, 4)
         layout.addWidget(self.pages)
-        self.setMinimumWidth(360)
         self._filter_timer = timer(self, self._filter_window_events)
         self.prepare.started.connect(self._on_started)
         self.runs.choice.refreshed.connect(self._mark_runs)

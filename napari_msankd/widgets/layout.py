@@ -6,7 +6,7 @@ from weakref import ref
 
 from napari.utils.theme import get_theme
 from qtpy.compat import isalive
-from qtpy.QtCore import Qt
+from qtpy.QtCore import QEvent, QObject, QSize, Qt
 from qtpy.QtGui import QPaintEvent
 from qtpy.QtWidgets import (
     QComboBox,
@@ -95,14 +95,32 @@ class ElidingComboBox(QComboBox):
         painter.drawControl(QStyle.ControlElement.CE_ComboBoxLabel, option)
 
 
-def scroll_area(inside: QWidget) -> QScrollArea:
-    """A frameless area that scrolls vertically only."""
-    area = QScrollArea()
-    area.setWidget(inside)
-    area.setWidgetResizable(True)
-    area.setFrameShape(QFrame.Shape.NoFrame)
-    area.setHorizontalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAlwaysOff)
-    return area
+class VerticalScrollArea(QScrollArea):
+    """A frameless area that is as wide as its contents need, whatever the font.
+
+    It scrolls horizontally only where they need more than `WIDEST` pixels.
+    """
+
+    WIDEST = 520
+
+    def __init__(self, inside: QWidget) -> None:
+        super().__init__()
+        self.setWidget(inside)
+        self.setWidgetResizable(True)
+        self.setFrameShape(QFrame.Shape.NoFrame)
+
+    def minimumSizeHint(self) -> QSize:
+        """The width of the contents and of the scroll bar."""
+        inside, bar = self.widget().minimumSizeHint(), self.verticalScrollBar().sizeHint()
+        frame = self.width() - self.contentsRect().width()
+        width = min(inside.width() + bar.width() + frame, self.WIDEST)
+        return QSize(width, super().minimumSizeHint().height())
+
+    def eventFilter(self, watched: QObject, event: QEvent) -> bool:
+        """Take over a new width of the contents."""
+        if event.type() == QEvent.Type.LayoutRequest:
+            self.updateGeometry()
+        return bool(super().eventFilter(watched, event))
 
 
 def group_box(title: str) -> tuple[QGroupBox, QFormLayout, QVBoxLayout]:

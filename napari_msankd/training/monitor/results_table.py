@@ -23,7 +23,7 @@ from napari_msankd.training.monitor.results import (
     domains,
     read_results,
 )
-from napari_msankd.widgets.layout import push_button, scroll_area
+from napari_msankd.widgets.layout import VerticalScrollArea, push_button
 from napari_msankd.widgets.wrapping_label import WrappingLabel
 from src_training.errors import InputError
 from src_training.evaluation.verdict import VALIDATION, Verdict
@@ -93,7 +93,7 @@ class ResultsTable(QWidget):
         layout.setContentsMargins(0, 0, 0, 0)
         layout.setSpacing(6)
         # Long verdicts and notes scroll, where they would make napari's window higher.
-        layout.addWidget(scroll_area(inside), 1)
+        layout.addWidget(VerticalScrollArea(inside), 1)
         for row in rows:
             layout.addLayout(row)
         self.clear()

@@ -14,7 +14,7 @@ from qtpy.QtWidgets import (
     QWidget,
 )
 
-from napari_msankd.widgets.layout import scroll_area
+from napari_msankd.widgets.layout import VerticalScrollArea
 from napari_msankd.widgets.model_form import (
     Editors,
     Group,
@@ -78,7 +78,7 @@ class RecipeForm(QWidget):
         self.no_match = WrappingLabel()
         self._stack = QStackedWidget()
         for _ in self._fields:
-            self._stack.addWidget(scroll_area(QWidget()))
+            self._stack.addWidget(VerticalScrollArea(QWidget()))
         side = QWidget()
         side.setFixedWidth(160)
         column = QVBoxLayout(side)
