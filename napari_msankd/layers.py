@@ -3,7 +3,7 @@
 Only this module changes layers in a viewer. It keeps transforms, units and axis labels.
 """
 
-from collections.abc import Hashable, Iterable, Sequence
+from collections.abc import Callable, Hashable, Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -163,6 +163,21 @@ def painted_planes(change: Sequence[Any], axes: Iterable[int]) -> set[Index]:
     return {tuple(map(int, index)) for index in indices}
 
 
+def on_undo(labels: "Labels", callback: Callable[[], object]) -> Callable[[Any], None]:
+    """Listener of the ``set_data`` event that calls back after each undo and redo.
+
+    napari has no event of its own for them.
+    """
+    undone = len(labels._redo_history)
+
+    def listener(_event: Any) -> None:
+        nonlocal undone
+        if undone != (undone := len(labels._redo_history)):
+            callback()
+
+    return listener
+
+
 def layer_by_id(viewer: "ViewerModel", unique_id: str | None) -> Any:
     """The layer of the viewer with this ``unique_id``; None if it was removed.
 
@@ -175,7 +190,13 @@ def add_layer(viewer: "ViewerModel", data: Any, attributes: dict[str, Any], kind
     """Add a layer from a layer data tuple of napari, and return it."""
     from napari.layers import Layer
 
-    return viewer.add_layer(Layer.create(data, attributes, kind))
+    # In 3-D napari cannot show the status of labels that have features before the mouse has moved.
+    features = attributes.get("features") if kind == "labels" else None
+    attributes = {name: value for name, value in attributes.items() if name != "features"}
+    layer = viewer.add_layer(Layer.create(data, attributes, kind))
+    if features is not None:
+        layer.features = features
+    return layer
 
 
 class WidgetLayers:

@@ -58,7 +58,7 @@ class ResultFigures:
         self._set_dice({})
         self._score_soon()
 
-    def reference_painted(self) -> None:
+    def reference_edited(self) -> None:
         """Recompute the scores after a change of the reference."""
         self._state.scores = self._state.scores.outdated()
         self._score_soon()

@@ -17,6 +17,7 @@ from qtpy.QtWidgets import (
 from superqt import QLabeledDoubleSlider
 from superqt.utils import signals_blocked
 
+from napari_msankd.formatting import short_name
 from napari_msankd.layers import layer_by_id
 from napari_msankd.segment.slice_plot import SlicePlot
 from napari_msankd.segment.slice_selector import SliceSelector
@@ -235,7 +236,8 @@ class SegmentForm(PluginWidget):
 
     def _draw_result(self, state: SegmentState) -> None:
         layer = layer_by_id(self.viewer, state.result)
-        self.result_box.setTitle("Result" if layer is None else f"Result: {layer.name[:32]}")
+        title = "Result" if layer is None else f"Result: {short_name(layer.name)}"
+        self.result_box.setTitle(title)
         for control in (self.threshold, self.automatic):
             control.setEnabled(state.two_classes)
         self.automatic.setEnabled(state.two_classes and state.manual)
@@ -243,7 +245,7 @@ class SegmentForm(PluginWidget):
             self.threshold.setValue(state.threshold)
         mask = layer_by_id(self.viewer, state.mask)
         self.as_labels.setVisible(mask is not None)
-        name = "" if mask is None else mask.name[:24].replace("&", "&&")
+        name = "" if mask is None else short_name(mask.name, 24)
         self.as_labels.setText(f"Use '{name}' as labels")
         self.place.setVisible(state.lacks_place(self.viewer))
         for label, figure in (

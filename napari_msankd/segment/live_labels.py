@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from qtpy.QtCore import QCoreApplication, QObject, Signal
 
-from napari_msankd.layers import add_layer, painted_planes, placement, shown_index
+from napari_msankd.layers import add_layer, on_undo, painted_planes, placement, shown_index
 from napari_msankd.planes import Index
 from napari_msankd.readers import VOLUME
 from napari_msankd.segment.inference import ModelInfo, Request, Started, Step, segment
@@ -281,15 +281,19 @@ class LiveLabels(QObject):
         }
         self.layer = add_layer(self._viewer, self.result.labels, attributes, "labels")
         self.layer.events.paint.connect(self._on_paint)
+        self.layer.events.set_data.connect(on_undo(self.layer, self._on_edited))
         self.layer_added.emit()
 
     def _on_paint(self, event: Any) -> None:
         """Record the painted planes, which a continued run does not overwrite."""
-        self._edited = True
         stack = self.request.slicing.stack
         axes = [self.request.planes.axis] if len(stack) == 1 else range(len(stack))
         for change in event.value:
             self._painted |= painted_planes(change, axes)
+        self._on_edited()
+
+    def _on_edited(self) -> None:
+        self._edited = True
         self.outdated.emit()
         self.changed.emit()
 

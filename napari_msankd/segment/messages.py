@@ -30,7 +30,9 @@ def compatibility_text(compatibility: "Compatibility", request: "Request") -> st
     disk = " The result goes to a zarr on disk." if request.on_disk else ""
     if chosen == 1 < count:
         (index,) = request.indices
-        lines.append(f"Only the current slice ({index[-1]} of 0–{count - 1}) will be segmented.")
+        sizes = zip(index, planes.slicing.stack, strict=True)
+        steps = ", ".join(f"{n} of 0–{size - 1}" for n, size in sizes)
+        lines.append(f"Only the current slice ({steps}) will be segmented.")
     elif count > 1:
         part = f"All {count}" if chosen == count else f"{chosen} of {count}"
         lines.append(f"{part} slices will be segmented, one by one.{disk}")

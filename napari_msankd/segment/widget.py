@@ -14,6 +14,7 @@ from napari_msankd.layers import (
     add_layer,
     as_labels,
     layer_by_id,
+    on_undo,
     place_like,
     show_plane,
 )
@@ -268,7 +269,8 @@ class SegmentWidget(SegmentForm):
 
     def _on_layer_removed(self) -> None:
         run, self._shown = self._shown, None
-        self.state.result = None
+        self._layers.remove("uncertainty")
+        self.state.result = self.state.uncertainty = None
         self.state.resumable = self.state.solid = False
         self._figures.show(None)
         if run is not None and not run.running:
@@ -279,13 +281,10 @@ class SegmentWidget(SegmentForm):
 
     def _can_resume(self) -> bool:
         """Whether the shown run is incomplete and has the chosen image and model."""
-        run = self._shown
-        return (
-            run is not None
-            and run.can_resume
-            and run.request.planes.layer_id == self.state.image
-            and run.request.model == self.state.model
-        )
+        if (run := self._shown) is None or not run.can_resume:
+            return False
+        used = run.request.planes.layer_id, run.request.model
+        return used == (self.state.image, self.state.model)
 
     def _on_threshold(self, value: float) -> None:
         self.state.manual = True
@@ -310,7 +309,8 @@ class SegmentWidget(SegmentForm):
     def _on_reference(self) -> None:
         layer = self.reference.layer
         if layer is not None and layer.unique_id != self.state.reference:
-            self.listen(layer.events.paint, self._figures.reference_painted)
+            self.listen(layer.events.paint, self._figures.reference_edited)
+            self.listen(layer.events.set_data, on_undo(layer, self._figures.reference_edited))
         self.state.reference = None if layer is None else layer.unique_id
         self.state.find_mask(self.viewer)
         self._figures.compare_with(layer)

@@ -154,6 +154,24 @@ def test_painting_on_the_reference_outdates_the_scores(image, viewer, widget, se
     assert "Dice 1.000" not in widget.scores.text()
 
 
+@pytest.mark.parametrize("of", ["reference", "result"])
+def test_undo_and_redo_update_the_scores(of, image, viewer, widget, segmented, qtbot):
+    viewer.add_image(image, rgb=True)
+    labels = segmented()
+    reference = viewer.add_labels(np.asarray(labels.data).copy())
+    widget.reference.layer = reference
+    qtbot.waitUntil(lambda: "Dice 1.000" in widget.scores.text(), timeout=PATIENCE)
+    edited = reference if of == "reference" else labels
+    edited.brush_size = 15
+    edited.paint((20, 20), 1 - int(edited.data[20, 20]))
+    for change, same in ((None, False), (edited.undo, True), (edited.redo, False)):
+        if change is not None:
+            change()
+        assert "updating" in widget.scores.text()
+        qtbot.waitUntil(lambda: widget.scores.isEnabled(), timeout=PATIENCE)
+        assert ("Dice 1.000" in widget.scores.text()) is same
+
+
 def test_figures_that_went_leave_no_empty_strip(volume, viewer, widget, segmented, qtbot):
     viewer.add_image(volume, **MM)
     labels = segmented()

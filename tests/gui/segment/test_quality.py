@@ -110,6 +110,16 @@ def test_real_dice_stands_beside_that_of_each_slice(stack, viewer, widget, asses
     assert np.isnan(widget.state.curve.dice).all()
 
 
+def test_uncertainty_goes_with_its_result(stack, viewer, widget, segmented):
+    viewer.add_image(stack)
+    labels = segmented()
+    widget.unsure.click()
+    assert len(viewer.layers) == 3
+    viewer.layers.remove(labels)
+    assert len(viewer.layers) == 1
+    assert not widget.unsure.isChecked() and not widget.unsure.isEnabled()
+
+
 def test_where_it_is_unsure_is_a_layer_in_place(stack, viewer, widget, segmented, model):
     place = {"scale": (3, 0.5, 0.5), "translate": (5, 0, 2), "units": ("mm",) * 3}
     image = viewer.add_image(stack, **place)

@@ -127,6 +127,14 @@ def test_an_image_that_was_hidden_before_stays_hidden(volume, viewer, widget, se
     assert not image.visible
 
 
+def test_in_a_3d_view_a_run_adds_one_layer(volume, viewer, widget, segmented):
+    viewer.add_image(volume, **MM)
+    viewer.dims.ndisplay = 3
+    labels = segmented()
+    assert [layer for layer in viewer.layers if layer._type_string == "labels"] == [labels]
+    assert list(labels.features["class"]) == ["background", "vessel"]
+
+
 def test_a_rolled_view_chooses_the_axis(volume, viewer, widget, segmented, model):
     viewer.add_image(volume, **MM)
     viewer.dims.order = (2, 0, 1)
