@@ -76,8 +76,13 @@ def compare(
     from src_training.comparison.scores import summarise
     from src_training.reports.comparison import as_markdown, write_comparison
     from src_training.runs.data import load_run_data
+    from src_training.runs.directory import RunDirectory
     from src_training.training.distributed.launch import device_names
 
+    if RunDirectory(out_dir).recipe.exists():
+        raise InputError(
+            f"{out_dir} holds a run; expected the folder of a comparison, or a new one"
+        )
     recipes = [load_recipe(each, settings) for each in recipe]
     changed = planning.load_variants(variants) if variants else {}
     plan_runs = planning.plan_leave_one_out if leave_one_out else planning.plan_runs
@@ -110,6 +115,11 @@ def compare(
         if incomplete:
             comparison.notes.append(
                 f"Left out, as one of their runs failed: {', '.join(incomplete)}."
+            )
+        if others := planning.other_labels(plan):
+            comparison.notes.append(
+                f"Also finished in this folder, and not among what this command compares: "
+                f"{', '.join(others)}."
             )
         write_comparison(comparison, recipes[0].name, out_dir)
         console.print_markdown(as_markdown(comparison, recipes[0].name))

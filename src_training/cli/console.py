@@ -86,9 +86,29 @@ ResampleMasks = Annotated[
     ),
 ]
 Flips = Annotated[bool, Parameter(help="Average over four flips: slower, smoother.")]
+
+
+def check_degrees(_type: object, angle: float | list[float] | None) -> None:
+    """Validate an angle, or several; the comparison is false for NaN."""
+    angles = angle if isinstance(angle, list) else [] if angle is None else [angle]
+    for each in angles:
+        if not 0 < each <= 360:
+            raise ValueError(f"{each:g} degrees; expected above 0 and at most 360")
+
+
+Angle = Annotated[
+    float | None,
+    Parameter(
+        validator=check_degrees, help="Degrees that the fundus camera's field of view spans."
+    ),
+]
 Angles = Annotated[
     list[float] | None,
-    Parameter(name="--angle", help="Degrees of each domain's fundus camera, in their order."),
+    Parameter(
+        name="--angle",
+        validator=check_degrees,
+        help="Degrees of each domain's fundus camera, in their order.",
+    ),
 ]
 Settings = Annotated[
     list[str] | None, Parameter(name="--set", help="key=value, e.g. distillation.gkd.views=2.")

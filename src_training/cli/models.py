@@ -103,7 +103,10 @@ def tune(
         [domain], angle, masks="required", channel=channel, resample_masks=resample_masks
     )
     if only is not None:
-        names = [name for name in labelled.names if re.fullmatch(only, name)]
+        try:
+            names = [name for name in labelled.names if re.fullmatch(only, name)]
+        except re.error as error:
+            raise InputError(f"--only {only}: {error}; expected a regular expression") from None
         if not names:
             raise InputError(
                 f"--only {only}: no case of {domain} matches; found {labelled.names[0]!r} "

@@ -20,6 +20,7 @@ from src_training.cli.console import (
     Json,
     ResampleMasks,
     Settings,
+    check_degrees,
     load_recipe,
 )
 from src_training.errors import InputError
@@ -75,7 +76,10 @@ def recipe(
     ] = "standard",
     angle: Annotated[
         list[float] | None,
-        Parameter(help="Degrees of the fundus cameras of all folders, in the order above."),
+        Parameter(
+            validator=check_degrees,
+            help="Degrees of the fundus cameras of all folders, in the order above.",
+        ),
     ] = None,
     channel: Channel = None,
     resample_masks: ResampleMasks = False,

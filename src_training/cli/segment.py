@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 from cyclopts import Parameter
 
 from src_training.cli import console
-from src_training.cli.console import Device, Flips, Model
+from src_training.cli.console import Angle, Device, Flips, Model
 from src_training.errors import InputError, memory_of, naming
 from src_training.formatting import format_bytes, format_duration
 
@@ -67,9 +67,7 @@ def segment(
     ] = False,
     flips: Flips = False,
     threshold: Annotated[float | None, Parameter(help="Instead of the model's own.")] = None,
-    angle: Annotated[
-        float | None, Parameter(help="Degrees that the fundus camera's field of view spans.")
-    ] = None,
+    angle: Angle = None,
     device: Device = "auto",
     volumes: Volumes = Volumes(),
 ) -> None:
@@ -93,11 +91,12 @@ def segment(
     from src_training.inference.predictor import Predictor
     from src_training.inference.volumes.job import VolumeOptions
 
-    if threshold is not None and not 0 <= threshold <= 1:
-        raise InputError(f"--threshold is {threshold:g}; expected a probability from 0 to 1")
     images_only = {"--probabilities": probabilities, "--angle": angle is not None}
     files, opened, targets, _ = find_inputs(inputs, out_dir, images_only)
-    predictor = Predictor(load_model(model).for_camera(angle), device=device, flips=flips)
+    _refuse_volume_options(files, volumes)
+    loaded = load_model(model).for_camera(angle)
+    check_threshold(threshold, loaded.card.classes)
+    predictor = Predictor(loaded, device=device, flips=flips)
     refused = 0
     if files:
         refused += _segment_images(predictor, files, out_dir, threshold, probabilities)
@@ -129,6 +128,30 @@ def _print_failure() -> Iterator[list[InputError]]:
     except InputError as error:
         console.refuse(str(error))
         refused.append(error)
+
+
+def check_threshold(threshold: float | None, classes: Sequence[str]) -> None:
+    """Raise InputError if a threshold is no probability, or the model does not use one."""
+    if threshold is not None and not 0 <= threshold <= 1:
+        raise InputError(f"--threshold is {threshold:g}; expected a probability from 0 to 1")
+    if threshold is not None and len(classes) > 2:
+        raise InputError(
+            f"--threshold is {threshold:g}, but the model tells {', '.join(classes)} apart by the "
+            "most probable; expected no threshold"
+        )
+
+
+def _refuse_volume_options(images: Mapping[Path, Path], volumes: Volumes) -> None:
+    """Raise InputError if an option for labels of volumes is given for images."""
+    given = {
+        "--axis": volumes.axis != "z",
+        "--orthogonal": volumes.orthogonal,
+        "--keep-largest": volumes.keep_largest,
+        "--fill-holes": volumes.fill_holes,
+    }
+    for option, value in given.items():
+        if images and value:
+            raise InputError(f"{option}: {next(iter(images))} is an image; expected volumes only")
 
 
 def _prepare_workers(volumes: Volumes) -> None:
@@ -221,15 +244,17 @@ def _segment_volume(
 ) -> None:
     from src_training.cli.progress import counted
     from src_training.evaluation.quality.table import SegmentedImage, write_table
+    from src_training.inference.input_checks import volume_warnings
     from src_training.inference.volumes.estimate import estimate_volume
     from src_training.inference.volumes.job import VolumeJob
     from src_training.inference.volumes.segment import is_foreign, segment_volume
 
-    for note in volume.notes:
-        console.err.print(f"{volume.path}: {note}", style="yellow", highlight=False, soft_wrap=True)
     job = VolumeJob.of(predictor.model, volume, options)
     with naming(volume.path):
         cost = estimate_volume(predictor, volume.voxels, job)
+        notes = [*volume.notes, *volume_warnings(predictor.model.card, volume)]
+    for note in notes:
+        console.err.print(f"{volume.path}: {note}", style="yellow", highlight=False, soft_wrap=True)
     size = " x ".join(map(str, job.shape))
     console.out.print(
         f"{volume.path}: {size} voxels, about {format_duration(cost.seconds)} in one process "

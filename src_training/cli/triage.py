@@ -7,8 +7,8 @@ from cyclopts import Parameter
 from rich.table import Table
 
 from src_training.cli import console
-from src_training.cli.console import Device, Flips, Model
-from src_training.cli.segment import find_inputs
+from src_training.cli.console import Angle, Device, Flips, Model
+from src_training.cli.segment import check_threshold, find_inputs
 from src_training.errors import InputError
 
 _MAX_ROWS = 10
@@ -23,9 +23,7 @@ def triage(
     review: Annotated[
         float, Parameter(help="Share of the files to review; those with a remark always are.")
     ] = 0.2,
-    angle: Annotated[
-        float | None, Parameter(help="Degrees that the fundus camera's field of view spans.")
-    ] = None,
+    angle: Angle = None,
     flips: Flips = False,
     threshold: Annotated[float | None, Parameter(help="Instead of the model's own.")] = None,
     workers: Annotated[int, Parameter(help="Processes to segment in.")] = 1,
@@ -57,6 +55,7 @@ def triage(
     assert loaded.source is not None and loaded.sha256 is not None
     job = TriageJob(loaded.sha256, flips, threshold, angle)
     card = loaded.card
+    check_threshold(threshold, card.classes)
     entries, done_before = list[TriageEntry](), 0
     with counted(console.out, "segmenting", len(targets)) as advance:
         results = triage_files(targets, out_dir, loaded.source, job, device, workers)

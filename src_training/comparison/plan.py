@@ -210,7 +210,7 @@ def _plan_seed(chosen: Mapping[str, Recipe], seed: int, out: Path) -> list[Plann
         same_alignment = [other for alignment, other in others if alignment == recipe.alignment]
         shares_with = next(iter(same_alignment or [other for _, other in others]), None)
         stages = SHARED_STAGES if same_alignment else _STAGES_WITHOUT_ALIGNMENT
-        recipe = recipe.model_copy(update={"seed": seed})
+        recipe = recipe.changed({"seed": seed}, "--seed")
         runs[label] = PlannedRun(label, recipe, directory, shares_with, stages)
         if not same_alignment:
             shareable.append((recipe.alignment, directory))
@@ -283,6 +283,14 @@ def check_directories(plan: Sequence[PlannedRun]) -> None:
     """Raise InputError if a directory contains a run of another recipe."""
     for run in plan:
         check_directory(run.directory, run.recipe, resume=run.directory.recipe.exists())
+
+
+def other_labels(plan: Sequence[PlannedRun]) -> list[str]:
+    """Names of the finished runs beside those of a plan, in the folders of its seeds."""
+    planned = {run.directory.path for run in plan}
+    beside = (path for seed in {path.parent for path in planned} for path in seed.glob("*/"))
+    done = (path for path in beside if path not in planned and RunDirectory(path).model.exists())
+    return sorted({path.name for path in done})
 
 
 def find_shareable_runs(

@@ -12,7 +12,9 @@ from src_training.data.preprocessing.field_of_view import (
     find_field_of_view,
 )
 from src_training.data.preprocessing.geometry import Mask
+from src_training.errors import InputError
 from src_training.inference.model_card import ModelCard
+from src_training.io.volumes.base import Volume
 
 MAX_DISC_RMSE = 0.03
 """Largest `circularity_rmse` of a field of view that counts as a disc."""
@@ -65,6 +67,22 @@ def input_warnings(
     size = how.grid_of(pixels.shape[:2])
     window = _window_warnings(how.window, pixels) if how.kind == "window" else []
     return window + _channel_warnings(how, pixels) + _size_warnings(card.patch, size)
+
+
+def require_flips(card: ModelCard) -> None:
+    """Raise InputError if a model was trained without flips, as left and right differ."""
+    if card.augmentation is not None and not card.augmentation.flips:
+        raise InputError(
+            f"{card.name} was trained without flips, because left and right differ in its images; "
+            "expected no averaging over flips"
+        )
+
+
+def volume_warnings(card: ModelCard, volume: Volume) -> list[str]:
+    """`input_warnings` of the middle slice of a volume, and `spacing_warnings`."""
+    slices = np.asarray(volume.voxels[len(volume.voxels) // 2])
+    spacing = [] if volume.spacing is None else spacing_warnings(card, volume.spacing)
+    return [*input_warnings(card, slices), *spacing]
 
 
 def spacing_warnings(card: ModelCard, spacing: tuple[float, float, float]) -> list[str]:

@@ -18,7 +18,7 @@ from src_training.formatting import format_bytes
 from src_training.inference.bn_adaptation import BatchNormAdaptation, Counting, Shift
 from src_training.inference.bn_folding import FoldedNetwork
 from src_training.inference.forward_progress import ForwardProgress
-from src_training.inference.input_checks import input_warnings
+from src_training.inference.input_checks import input_warnings, require_flips
 from src_training.inference.memory_estimate import estimate_memory
 from src_training.inference.model_file import SegmentationModel
 from src_training.inference.sliding_window import (
@@ -101,7 +101,7 @@ class Predictor:
     Raises
     ------
     InputError
-        If the device does not exist, or a number is out of range.
+        If the device does not exist, a number is out of range, or the model allows no flips.
     """
 
     def __init__(
@@ -116,6 +116,8 @@ class Predictor:
             raise InputError(f"tile is {tile}; expected at least 1 pixel")
         if batch < 1:
             raise InputError(f"batch is {batch}; expected at least 1 tile")
+        if flips:
+            require_flips(model.card)
         keep_freed_memory()
         self.model = model
         self.device = find_device(device)

@@ -181,6 +181,18 @@ def test_one_validation_image_gives_a_wide_interval(tiny_model):
     assert widths[0] > widths[1]
 
 
+def test_the_expected_size_is_that_of_plain_images(tiny_model):
+    sizes, margins = [], []
+    for style in (lambda pixels: pixels, lambda pixels: 1 - pixels):
+        predictor, lab = Predictor(tiny_model(), "cpu"), images()
+        cases = list(prepare_cases(lab, predictor.model.card.preprocessing))
+        fit_quality(predictor, cases, style)
+        (fitted,) = predictor.model.card.quality.classes
+        sizes.append(fitted.size)
+        margins.append(fitted.size_margin)
+    assert sizes[0] == sizes[1] and margins[0] != margins[1]
+
+
 def test_the_worst_fifth_is_found_by_low_values():
     truth = np.linspace(0.1, 0.9, 10)
     assert auroc_worst_fifth(truth, truth) == 1 and auroc_worst_fifth(-truth, truth) == 0

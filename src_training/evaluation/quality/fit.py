@@ -161,7 +161,7 @@ def _fit_class(
         weights[labelled],
         images[labelled],
     )
-    size, size_margin = _fit_size(observations, k)
+    size, size_margin = _fit_size(observations, weights, len(plain), k)
     return ClassQuality(
         slope=slope,
         offset=offset,
@@ -251,18 +251,25 @@ def _line(x: Array, y: Array, weights: Array) -> tuple[float, float]:
     return slope, mean - slope * centre
 
 
-def _fit_size(observations: Sequence[_Observation], k: int) -> tuple[float, float]:
-    """Mean logarithm of real over expected foreground, and half its interval."""
-    ratios: dict[str, list[float]] = {}
-    for each in observations:
-        if each.pixels[k]:
-            ratio = math.log((each.pixels[k] + 1) / (each.sums[k, 2] + 1))
-            ratios.setdefault(each.image, []).append(ratio)
-    if not ratios:
+def _fit_size(
+    observations: Sequence[_Observation], weights: Array, plain: int, k: int
+) -> tuple[float, float]:
+    """Mean logarithm of real over expected foreground, and half its interval.
+
+    The mean is that of the `plain` images, which come first. Restyled ones are in the interval
+    alone: where the model fails on them, the foreground that it expects is several times too large.
+    """
+    present = np.array([each.pixels[k] > 0 for each in observations])
+    if not present[:plain].any():
         return 0.0, _margin(np.array([1.0]), _SIZE_PRIOR)
-    means = np.array([np.mean(part) for part in ratios.values()])
-    centre = float(means.mean())
-    errors = [np.sqrt(np.mean((np.array(part) - centre) ** 2)) for part in ratios.values()]
+    real = np.array([each.pixels[k] + 1 for each in observations])
+    ratios = np.log(real / np.array([each.sums[k, 2] + 1 for each in observations]))
+    centre = float(ratios[:plain][present[:plain]].mean())
+    images = np.array([each.image for each in observations])
+    errors = []
+    for image in np.unique(images[present]):
+        own = present & (images == image)
+        errors.append(math.sqrt(np.average((ratios[own] - centre) ** 2, weights=weights[own])))
     return centre, _margin(np.array(errors), _SIZE_PRIOR)
 
 
