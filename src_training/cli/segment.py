@@ -92,12 +92,12 @@ def segment(
     from src_training.inference.volumes.job import VolumeOptions
 
     images_only = {"--probabilities": probabilities, "--angle": angle is not None}
-    files, opened, targets, _ = find_inputs(inputs, out_dir, images_only)
+    files, opened, targets, _, faults = find_inputs(inputs, out_dir, images_only)
     _refuse_volume_options(files, volumes)
     loaded = load_model(model).for_camera(angle)
     check_threshold(threshold, loaded.card.classes)
     predictor = Predictor(loaded, device=device, flips=flips)
-    refused = 0
+    refused = len(faults)
     if files:
         refused += _segment_images(predictor, files, out_dir, threshold, probabilities)
     options = VolumeOptions(
@@ -116,7 +116,7 @@ def segment(
                     _segment_volume(predictor, volume, target, options, segment_slabs, changed)
                 refused += len(failed)
     if refused:
-        raise SystemExit(1 if refused < len(files) + len(opened) else 2)
+        raise SystemExit(1 if refused < len(files) + len(opened) + len(faults) else 2)
 
 
 @contextmanager
@@ -168,12 +168,14 @@ def _prepare_workers(volumes: Volumes) -> None:
 
 
 def find_inputs(inputs: Sequence[Path], out_dir: Path, images_only: Mapping[str, bool]) -> "Inputs":
-    """Find images and volumes with `image_files.find_inputs`, and print its notes."""
+    """Find images and volumes with `image_files.find_inputs`; print its notes and faults."""
     from src_training.inference.image_files import find_inputs as find
 
     result = find(inputs, out_dir, images_only)
     for note in result.notes:
         console.err.print(note, style="yellow", highlight=False, markup=False, soft_wrap=True)
+    for fault in result.faults:
+        console.refuse(fault)
     return result
 
 

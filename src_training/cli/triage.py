@@ -76,5 +76,5 @@ def triage(
         highlight=False,
         soft_wrap=True,
     )
-    if any(each.image is None for each in entries):
+    if inputs.faults or any(each.image is None for each in entries):
         raise SystemExit(1)

@@ -54,12 +54,15 @@ class Inputs(NamedTuple):
         Opened volumes, and path of each volume -> file of its labels.
     notes
         Sentences on files in the folders that are not segmented.
+    faults
+        A sentence for each volume that cannot be opened.
     """
 
     images: dict[Path, Path]
     volumes: list[Volume]
     targets: dict[Path, Path]
     notes: list[str]
+    faults: list[str]
 
 
 def find_inputs(inputs: Sequence[Path], out_dir: Path, images_only: Mapping[str, bool]) -> Inputs:
@@ -77,17 +80,25 @@ def find_inputs(inputs: Sequence[Path], out_dir: Path, images_only: Mapping[str,
     Raises
     ------
     InputError
-        If such an option is given with a volume; see also `label_files`.
+        If such an option is given with a volume, or nothing can be opened; see also
+        `label_files`.
     """
     paths, others = find_volumes(inputs)
     images = find_images(others)
     for option, given in images_only.items():
         if paths and given:
             raise InputError(f"{option}: {paths[0]} is a volume; expected images only")
-    opened = [open_volume(path) for path in paths]
+    opened, faults = list[Volume](), list[str]()
+    for path in paths:
+        try:
+            opened.append(open_volume(path))
+        except InputError as error:
+            faults.append(str(error))
+    if faults and not opened and not images:
+        raise InputError(faults[0])
     notes = not_segmented(inputs, [*paths, *images])
     files, targets = label_files(images, opened, out_dir)
-    return Inputs(files, opened, targets, notes)
+    return Inputs(files, opened, targets, notes, faults)
 
 
 def find_images(inputs: Sequence[Path]) -> list[Path]:

@@ -103,6 +103,19 @@ def test_a_folder_may_hold_volumes_and_images(msankd, scan, make_domain, model_f
     assert written_labels(tmp_path / "out") == ["000.png", "001.png", "002.png", "scan.nii.gz"]
 
 
+@pytest.mark.parametrize("command", ["segment", "triage"])
+def test_a_volume_that_cannot_be_opened_stops_no_other(command, msankd, scan, model_file, tmp_path):
+    folder, out = tmp_path / "mixed", tmp_path / "out"
+    folder.mkdir()
+    (folder / "good.nii.gz").write_bytes(scan.read_bytes())
+    nib.save(nib.Nifti1Image(np.zeros((8, 8, 3, 2), np.int16), np.eye(4)), folder / "bad.nii.gz")
+    said = msankd(command, folder, "--model", model_file, "--out", out)
+    assert said.code == 1 and "bad.nii.gz" in said.err
+    assert [path.name for path in out.rglob("*.nii.gz")] == ["good.nii.gz"]
+    (folder / "good.nii.gz").unlink()
+    assert msankd(command, folder, "--model", model_file, "--out", tmp_path / "none").code == 2
+
+
 def test_a_folder_of_stacks_is_segmented_once(msankd, model_file, tmp_path):
     stack = np.random.default_rng(0).integers(0, 255, (4, 40, 48)).astype(np.uint8)
     (tmp_path / "stacks").mkdir()

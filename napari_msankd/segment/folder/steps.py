@@ -13,6 +13,7 @@ from napari_msankd.segment.folder.state import FolderProgress, FolderRequest
 from napari_msankd.segment.provenance import class_attributes
 from napari_msankd.segment.quality import quality_of
 from napari_msankd.torch_import import gc_paused, preload
+from src_training.errors import InputError
 
 if TYPE_CHECKING:
     from src_training.inference.model_card import ModelCard
@@ -138,6 +139,8 @@ def segment_folder(
     angle = request.angle if card.preprocessing.kind == "fundus" else None
     given = {"The camera's angle": angle is not None}
     inputs = find_inputs([request.folder], request.out / LABELS, given)
+    if inputs.faults:
+        raise InputError(inputs.faults[0])
     targets = inputs.images | inputs.targets
     job = TriageJob(model.sha256 or "", request.flips, None, angle)
     entries, before, start = list[TriageEntry](), 0, time.monotonic()
