@@ -79,6 +79,7 @@ def compare(
     from src_training.runs.directory import RunDirectory
     from src_training.training.distributed.launch import device_names
 
+    console.require_folder(out_dir)
     if RunDirectory(out_dir).recipe.exists():
         raise InputError(
             f"{out_dir} holds a run; expected the folder of a comparison, or a new one"

@@ -183,10 +183,26 @@ def refuse_written(path: Path) -> None:
     """Raise InputError if a model file exists already, so that none is overwritten."""
     if path.exists():
         raise InputError(f"{path} exists already; expected a new file")
+    require_folder(path.parent)
+
+
+def require_folder(folder: Path) -> None:
+    """Raise InputError if a folder to write to, or one that it lies in, is a file."""
+    found = next((path for path in (folder, *folder.parents) if path.exists()), folder)
+    if found.exists() and not found.is_dir():
+        raise InputError(f"{found} is a file; expected a folder")
 
 
 def screen(json_file: Path | None) -> Console:
-    """Return the console for tables and notes, which is quiet if JSON is printed to stdout."""
+    """Return the console for tables and notes, which is quiet if JSON is printed to stdout.
+
+    Raises
+    ------
+    InputError
+        If the JSON cannot be written because its folder is a file.
+    """
+    if json_file is not None and json_file != STDOUT:
+        require_folder(json_file.parent)
     return plain_console(quiet=True) if json_file == STDOUT else out
 
 

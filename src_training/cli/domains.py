@@ -118,14 +118,13 @@ def evaluate(
 
     loaded = load_model(model)
     predictor = Predictor(loaded, device=device, flips=flips)
-    values = _class_values(class_values)
     domains = [
         _for_model(each, loaded.card.classes)
         for each in domains_in(
             domain,
             angle,
             masks="required",
-            class_values=values,
+            class_values=class_values,
             channel=channel,
             resample_masks=resample_masks,
         )
@@ -277,11 +276,11 @@ def domains_in(
     angles: list[float] | None = None,
     *,
     masks: "Masks" = "optional",
-    class_values: dict[str, int | list[int]] | None = None,
+    class_values: list[str] | None = None,
     channel: str | None = None,
     resample_masks: bool = False,
 ) -> list["Domain"]:
-    """Load the domains of folders, with the angles of their cameras if given.
+    """Load the domains of folders, with the angles of their cameras and values of classes if given.
 
     Raises
     ------
@@ -303,7 +302,7 @@ def domains_in(
             Domain.from_folder(
                 folder,
                 name=name,
-                class_values=class_values,
+                class_values=_class_values(class_values),
                 masks=masks,
                 channel=channel,
                 resample_masks=resample_masks,

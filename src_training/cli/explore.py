@@ -9,7 +9,7 @@ from cyclopts import Parameter
 
 from src_training.cli import console
 from src_training.cli.console import Angles, Channel, Device, Json, ResampleMasks
-from src_training.cli.domains import domains_in
+from src_training.cli.domains import ClassValues, domains_in
 from src_training.errors import InputError
 
 if TYPE_CHECKING:
@@ -30,6 +30,7 @@ def features(
     domain: Folders,
     out_file: Annotated[Path, Parameter(name="--out", help="CSV file to write.")],
     angle: Angles = None,
+    class_values: ClassValues = None,
     channel: Channel = None,
     resample_masks: ResampleMasks = False,
     views: Views = 0,
@@ -52,7 +53,13 @@ def features(
     loaded = load_model(model, find_device(device))
     table = _extract(
         loaded,
-        domains_in(domain, angle, channel=channel, resample_masks=resample_masks),
+        domains_in(
+            domain,
+            angle,
+            class_values=class_values,
+            channel=channel,
+            resample_masks=resample_masks,
+        ),
         views,
         seed,
     )
@@ -73,6 +80,7 @@ def report(
         list[Path] | None, Parameter(help="Folder with images/; the domains of the run if missing.")
     ] = None,
     angle: Angles = None,
+    class_values: ClassValues = None,
     channel: Channel = None,
     resample_masks: ResampleMasks = False,
     method: Annotated[
@@ -110,7 +118,13 @@ def report(
     if run is None and not domain:
         raise InputError("report of a model takes --domain FOLDER; expected at least one")
     domains = (
-        domains_in(domain, angle, channel=channel, resample_masks=resample_masks)
+        domains_in(
+            domain,
+            angle,
+            class_values=class_values,
+            channel=channel,
+            resample_masks=resample_masks,
+        )
         if domain
         else _domains_of(Path(str(run)))
     )

@@ -11,7 +11,7 @@ from rich.text import Text
 
 from src_training.cli import console
 from src_training.cli.console import Angles, Channel, Device, Json, Model, ResampleMasks
-from src_training.cli.domains import domains_in
+from src_training.cli.domains import ClassValues, domains_in
 from src_training.errors import InputError
 
 
@@ -77,6 +77,7 @@ def tune(
         Parameter(negative=(), help="Fit expected Dice alone, and leave all else as it is."),
     ] = False,
     angle: Angles = None,
+    class_values: ClassValues = None,
     channel: Channel = None,
     resample_masks: ResampleMasks = False,
     device: Device = "auto",
@@ -100,7 +101,12 @@ def tune(
     console.refuse_written(out_file)
     predictor = Predictor(load_model(model), device=device)
     [labelled] = domains_in(
-        [domain], angle, masks="required", channel=channel, resample_masks=resample_masks
+        [domain],
+        angle,
+        masks="required",
+        class_values=class_values,
+        channel=channel,
+        resample_masks=resample_masks,
     )
     if only is not None:
         try:

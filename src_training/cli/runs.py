@@ -228,6 +228,7 @@ def distil(
     else:
         loaded = load_recipe(str(recipe), settings)
         folder = out_dir or Path("runs") / loaded.name
+    console.require_folder(folder)
     if control and not loaded.distils:
         raise InputError(f"{loaded.name} has no distillation, so it has no control; expected one")
     if devices > 1 and not is_rank_zero():

@@ -23,5 +23,6 @@ def sample(
     """
     from src_training.data.phantom.samples import write_samples
 
+    console.require_folder(folder)
     for path, contents in write_samples(folder, size):
         console.out.print(f"{path}: {contents}", highlight=False, soft_wrap=True)

@@ -86,6 +86,7 @@ def segment(
     msankd segment huge.zarr --model liver.safetensors --out labels --workers 4
     ```
     """
+    console.require_folder(out_dir)
     _prepare_workers(volumes)
     from src_training.inference.model_file import load_model
     from src_training.inference.predictor import Predictor

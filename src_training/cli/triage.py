@@ -49,6 +49,7 @@ def triage(
         raise InputError(f"--review is {review:g}; expected a share from 0 to 1")
     if workers < 1:
         raise InputError(f"--workers is {workers}; expected at least 1")
+    console.require_folder(out_dir)
     inputs = find_inputs([folder], out_dir / LABELS, {"--angle": angle is not None})
     targets = inputs.images | inputs.targets
     loaded = load_model(model).for_camera(angle)

@@ -5,7 +5,9 @@ import pytest
 import tifffile
 
 from src_training.cli.segment import check_threshold
+from src_training.data.case import read_labels
 from src_training.errors import InputError
+from src_training.io.images import write_labels
 
 
 @pytest.mark.parametrize("angle", ["nan", "inf", "0", "-5", "400"])
@@ -73,3 +75,38 @@ def test_rows_that_a_comparison_leaves_out_are_named(make_recipe, msankd, tmp_pa
     assert msankd(*words, "--method", "fsp", "--device", "cpu").code == 0
     page = (tmp_path / "out" / "comparison.md").read_text()
     assert "| fsp |" in page and "what this command compares: logits." in page
+
+
+def test_values_of_a_class_are_given_wherever_masks_are_read(msankd, make_domain, model_file):
+    domain = make_domain()
+    mask = next((domain / "masks").iterdir())
+    write_labels(mask, 2 * read_labels(mask, (48, 48)).astype(np.uint8))
+    out = domain.parent
+    words = ["--domain", str(domain), "--class", "vessel=1,2"]
+    for command in (
+        ["tune", str(model_file), "--out", str(out / "tuned.safetensors")],
+        ["features", "--model", str(model_file), "--out", str(out / "vectors.csv")],
+        ["report", "--model", str(model_file), "--out", str(out / "page.html")],
+    ):
+        said = msankd(*command, *words[:2])
+        assert said.code == 2, said.err
+        said = msankd(*command, *words)
+        assert said.code == 0, said.err
+
+
+def test_a_file_in_place_of_a_folder_is_found_before_any_work(msankd, make_domain, tmp_path):
+    domain, file = str(make_domain()), tmp_path / "afile"
+    file.write_text("kept")
+    inside = str(file / "inside")
+    for words in (
+        ["segment", domain, "--model", "vessels", "--out", str(file)],
+        ["triage", domain, "--model", "vessels", "--out", inside],
+        ["distil", "phantom", "--out", inside],
+        ["compare", "phantom", "--out", str(file)],
+        ["sample", str(file)],
+        ["tune", "vessels", "--domain", domain, "--out", f"{inside}.safetensors"],
+        ["evaluate", "--model", "vessels", "--domain", domain, "--json", f"{inside}.json"],
+    ):
+        said = msankd(*words)
+        assert said.code == 2 and f"{file} is a file; expected a folder" in said.err
+    assert file.read_text() == "kept"
