@@ -122,7 +122,11 @@ def first_fault(error: ValidationError, model: type[BaseModel] | None = None) ->
         Validated model; if given, the closest of its fields is suggested for an unknown field.
     """
     # Unknown fields first: with a mistyped name, pydantic also reports the right one as missing.
-    fault = min(error.errors(), key=lambda fault: fault["type"] not in _UNKNOWN)
+    # Of the forms that a field may have, the one of the right type tells more than the others.
+    fault = min(
+        error.errors(),
+        key=lambda fault: (fault["type"] not in _UNKNOWN, fault["type"].endswith("_type")),
+    )
     field = ".".join(_path(fault["loc"])) if fault["loc"] else ""
     text, found = fault["msg"].removeprefix("Value error, "), _abbreviated(fault["input"])
     if not field and fault["type"] == "value_error":
@@ -190,8 +194,9 @@ def _has_tag(model: type[BaseModel], tag: str) -> bool:
 
 
 def _path(location: tuple[int | str, ...]) -> list[str]:
-    """Path of a field, without the tag that pydantic adds for a discriminated union."""
-    path = [str(part) for part in location]
+    """Path of a field, without the tags that pydantic adds for the types of a union."""
+    tags = "constrained-", "list[", "dict["
+    path = [str(part) for part in location if not str(part).startswith(tags)]
     return path[:1] + path[2:] if path[0] in ("preprocessing", "teacher") else path
 
 

@@ -135,7 +135,7 @@ def test_the_yaml_names_every_field_with_its_default(make_recipe):
             {"tests": [PHANTOM, copy.deepcopy(PHANTOM)]},
             "two tests are called B; expected different names",
         ),
-        ({"validation": 1.5}, "validation"),
+        ({"validation": 1.5}, "the field validation is 1.5; expected less than 1"),
         ({"seed": -1}, "the field seed is -1"),
     ],
 )
