@@ -21,6 +21,8 @@ _EXPECTED, _REAL = LINES[0], LINES[1]
 _BAND = "#2b83d640"
 _STALE = 0.35
 _RANGE = (0, 1.05)
+_TICKS = 5
+"""Number of slices named below the plot, about."""
 """Range of the Dice axis, with space for a line at 1."""
 
 
@@ -140,6 +142,8 @@ class SlicePlot(QWidget):
             finite = np.isfinite(values)
             item.setData(at[finite], np.asarray(values)[finite])
         self._item.setRange(xRange=(at[0], at[-1]), yRange=_RANGE, padding=0.02)
+        between = max(1, round((at[-1] - at[0]) / _TICKS))  # there is no slice 10.5
+        self._item.getAxis("bottom").setTickSpacing(between, between)
         names = [(_EXPECTED, "expected Dice")]
         if np.isfinite(curve.dice).any():
             names.append((_REAL, "Dice"))

@@ -83,6 +83,18 @@ def test_a_click_on_the_plot_chooses_the_slice(viewer, qtbot):
         assert chosen.args == [(wanted,)]
 
 
+@pytest.mark.parametrize(("first", "count"), [(10, 3), (0, 4), (4, 78), (100, 400)])
+def test_the_plot_names_whole_slices(first, count, viewer, qtbot):
+    plot = SlicePlot(viewer)
+    qtbot.addWidget(plot)
+    numbers, values = tuple(range(first, first + count)), (0.5,) * count
+    plot.draw(SliceCurve(tuple((at,) for at in numbers), numbers, *[values] * 4), (first,))
+    qtbot.waitUntil(lambda: plot.canvas is not None, timeout=PATIENCE)
+    axis = plot.canvas.getPlotItem().getAxis("bottom")
+    ticks = [at for _, level in axis.tickValues(first, first + count - 1, 300) for at in level]
+    assert 2 <= len(ticks) <= 8 and all(at == int(at) for at in ticks)
+
+
 def test_the_slice_that_is_chosen_comes_in_view(stack, viewer, widget, segmented, qtbot):
     viewer.add_image(np.concatenate([stack] * 3), scale=(2, 1, 1), translate=(5, 0, 0))
     segmented()
