@@ -190,12 +190,13 @@ def add_layer(viewer: "ViewerModel", data: Any, attributes: dict[str, Any], kind
     """Add a layer from a layer data tuple of napari, and return it."""
     from napari.layers import Layer
 
+    made = Layer.create(data, attributes, kind)
+    if kind != "labels":
+        return viewer.add_layer(made)
     # In 3-D napari cannot show the status of labels that have features before the mouse has moved.
-    features = attributes.get("features") if kind == "labels" else None
-    attributes = {name: value for name, value in attributes.items() if name != "features"}
-    layer = viewer.add_layer(Layer.create(data, attributes, kind))
-    if features is not None:
-        layer.features = features
+    features, made.features = made.features, None
+    layer = viewer.add_layer(made)
+    layer.features = features
     return layer
 
 
