@@ -166,13 +166,19 @@ def painted_planes(change: Sequence[Any], axes: Iterable[int]) -> set[Index]:
 def on_undo(labels: "Labels", callback: Callable[[], object]) -> Callable[[Any], None]:
     """Listener of the ``set_data`` event that calls back after each undo and redo.
 
-    napari has no event of its own for them.
+    napari has no event of its own for them, nor a public history. A plugin's viewer wraps layers
+    in proxies, which warn of private attributes.
     """
-    undone = len(labels._redo_history)
+    layer = getattr(labels, "__wrapped__", labels)
+
+    def count() -> int:
+        return len(getattr(layer, "_redo_history", ()))
+
+    undone = count()
 
     def listener(_event: Any) -> None:
         nonlocal undone
-        if undone != (undone := len(labels._redo_history)):
+        if undone != (undone := count()):
             callback()
 
     return listener
