@@ -345,7 +345,7 @@ def _spacing_warnings(predictor: "Predictor", planes: Planes) -> list[str]:
     from src_training.inference.input_checks import spacing_warnings
 
     card = predictor.model.card
-    warnings = [] if planes.spacing is None else spacing_warnings(card, planes.spacing)
+    warnings = spacing_warnings(card, planes.spacing)
     if card.spacing is not None and planes.axis:
         warnings.append(
             "This model was trained on slices along the first axis of a volume; these run along "

@@ -295,14 +295,14 @@ def domains_in(
             f"--angle and --domain were given {len(angles)} and {len(folders)} times; "
             "expected an angle for each domain"
         )
-    named = named_folders(folders).items()
+    named, values = named_folders(folders).items(), _class_values(class_values)
     cameras: list[float | None] = [*angles] if angles else [None] * len(folders)
     return [
         replace(
             Domain.from_folder(
                 folder,
                 name=name,
-                class_values=_class_values(class_values),
+                class_values=values,
                 masks=masks,
                 channel=channel,
                 resample_masks=resample_masks,

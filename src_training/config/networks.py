@@ -12,6 +12,7 @@ from src_training.inference.external.model import ExternalModel
 from src_training.networks import NETWORKS
 
 Role = Literal["teacher", "student"]
+NETWORK_ROLES: tuple[Role, ...] = ("teacher", "student")
 
 
 class NetworkRecipe(BaseModel):

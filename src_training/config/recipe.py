@@ -23,7 +23,13 @@ from src_training.alignment.alignment_network import LARGEST
 from src_training.alignment.consistency import AlignmentOptions
 from src_training.config.domains import DomainRecipe, absolute
 from src_training.config.migration import migrate_recipe
-from src_training.config.networks import NetworkRecipe, Role, Teacher, TeacherRecipe, rooted_model
+from src_training.config.networks import (
+    NETWORK_ROLES,
+    NetworkRecipe,
+    Teacher,
+    TeacherRecipe,
+    rooted_model,
+)
 from src_training.config.stages import STAGES, StageSchedule
 from src_training.config.yaml_io import first_fault, parse_fields, parse_value, set_field
 from src_training.data.augmentation import Augmentation
@@ -69,7 +75,6 @@ def _parse_methods(content: Any) -> Any:
 Distillation = Annotated[list[SerializeAsAny[MethodOptions]], BeforeValidator(_parse_methods)]
 DEFAULT_METHODS = [{"method": "gkd"}]
 _DOMAINS = "sources", "tests", "unlabelled"
-_ROLES: tuple[Role, ...] = ("teacher", "student")
 
 
 class Recipe(BaseModel):
@@ -370,10 +375,8 @@ class Recipe(BaseModel):
 
     def portable(self) -> "Recipe":
         """Copy for sharing, with only the last component of each path."""
-        networks = {role: getattr(self, role).by_last_name() for role in _ROLES}
-        domains = {
-            name: [domain.by_last_name() for domain in getattr(self, name)] for name in _DOMAINS
-        }
+        networks = {role: getattr(self, role).by_last_name() for role in NETWORK_ROLES}
+        domains = {name: [d.by_last_name() for d in getattr(self, name)] for name in _DOMAINS}
         return self.model_copy(update=networks | domains)
 
     def save(self, path: Path) -> None:
@@ -404,7 +407,7 @@ def _with_rooted_domains(recipe: Recipe, root: Path) -> dict[str, object]:
 
 def _with_rooted_models(content: dict[str, Any], root: Path) -> dict[str, Any]:
     """Make the paths of models absolute, because validation may read the models."""
-    for role in _ROLES:
+    for role in NETWORK_ROLES:
         network = content.get(role)
         if isinstance(network, dict) and "start_from" in network:
             model = rooted_model(network["start_from"], root, role)

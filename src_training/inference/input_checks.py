@@ -80,12 +80,11 @@ def require_flips(card: ModelCard) -> None:
 
 def volume_warnings(card: ModelCard, volume: Volume) -> list[str]:
     """`input_warnings` of the middle slice of a volume, and `spacing_warnings`."""
-    slices = np.asarray(volume.voxels[len(volume.voxels) // 2])
-    spacing = [] if volume.spacing is None else spacing_warnings(card, volume.spacing)
-    return [*input_warnings(card, slices), *spacing]
+    middle = np.asarray(volume.voxels[len(volume.voxels) // 2])
+    return [*input_warnings(card, middle), *spacing_warnings(card, volume.spacing)]
 
 
-def spacing_warnings(card: ModelCard, spacing: tuple[float, float, float]) -> list[str]:
+def spacing_warnings(card: ModelCard, spacing: tuple[float, float, float] | None) -> list[str]:
     """Return reasons why volumes of a spacing may be unsuitable for a model.
 
     Parameters
@@ -93,9 +92,9 @@ def spacing_warnings(card: ModelCard, spacing: tuple[float, float, float]) -> li
     card
         Card of the model; nothing is checked if it has no spacing.
     spacing
-        Voxel size (slice, row, column) in mm.
+        Voxel size (slice, row, column) in mm; nothing is checked if it is None.
     """
-    if card.spacing is None:
+    if card.spacing is None or spacing is None:
         return []
     # The distance between slices is irrelevant to a network of single slices.
     first = 1 if card.preprocessing.neighbours == 1 else 0

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from lightning_fabric import Fabric
 
-from src_training.config.networks import Role
+from src_training.config.networks import NETWORK_ROLES, Role
 from src_training.config.recipe import Recipe
 from src_training.config.stages import stages_of
 from src_training.data.augmentation import Augmenter
@@ -54,7 +54,6 @@ from src_training.training.trainer import fit
 VALIDATION_PATCHES = 32
 """Maximum number of patches for scores of losses."""
 
-_ROLES: tuple[Role, ...] = ("teacher", "student")
 Note = Callable[[str, int, str], None]
 
 
@@ -83,7 +82,7 @@ class Pipeline:
         self._stages = stages_of(recipe)
         self._check_batches(devices)
         check_networks(recipe, len(data.classes))
-        self._pretrained = {role: self._load_pretrained(role) for role in _ROLES}
+        self._pretrained = {role: self._load_pretrained(role) for role in NETWORK_ROLES}
         self._teacher = open_teacher(recipe, data.classes, directory.start)
         self._teacher_notes: list[str] = []
 
